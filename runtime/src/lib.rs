@@ -1,0 +1,2 @@
+//! funicular
+pub mod session;
