@@ -1,2 +1,3 @@
 //! funicular
+pub mod protocol;
 pub mod session;

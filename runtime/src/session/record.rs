@@ -140,6 +140,11 @@ pub struct Slot {
     pub lease: Option<Lease>,
     /// A freeze waits for its turn: no new lease before this moment (store clock).
     pub freeze_until: Option<Millis>,
+    /// When the session was last used, on the store's clock; exact to about a
+    /// second for reads. Zero without data.
+    pub used: Millis,
+    /// How many outbox entries wait for delivery.
+    pub outbox: u64,
 }
 
 impl Slot {
@@ -156,6 +161,7 @@ impl Slot {
     /// Whether somebody still has to be asked or told something.
     pub fn pending(&self) -> bool {
         self.pull.is_some()
+            || self.outbox > 0
             || match &self.record {
                 Some(Record::Owned { intent, unsettled, untold, .. }) => {
                     intent.is_some() || unsettled.is_some() || *untold
