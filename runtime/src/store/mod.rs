@@ -215,6 +215,19 @@ pub struct Resident {
     pub bytes: u64,
 }
 
+/// What a store says to a page it was given to keep.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Staged {
+    /// The pull is not open (any more); nothing was kept.
+    Closed,
+    /// Kept; more pages are needed.
+    More,
+    /// All pages are there and add up to the totals.
+    Complete,
+    /// The totals came and the pages do not add up to them.
+    Mismatch,
+}
+
 /// Everything a store knows of a session except its data.
 #[derive(Debug, Clone, Default)]
 pub struct Snapshot {
@@ -294,8 +307,9 @@ pub trait SessionStore: Send + Sync + 'static {
         cursor: Option<&str>,
     ) -> StoreResult<Option<Page>>;
 
-    /// Keeps a page for the open pull `nonce`; `false` if that is not open.
-    async fn stage(&self, session: &SessionId, nonce: Nonce, page: &Page) -> StoreResult<bool>;
+    /// Keeps a page for the open pull `nonce`. The page with the totals comes
+    /// last; only after [`Staged::Complete`] may the pull install.
+    async fn stage(&self, session: &SessionId, nonce: Nonce, page: &Page) -> StoreResult<Staged>;
 
     /// All data of a session that is here, for tools; `None` if it is not.
     async fn dump(&self, session: &SessionId) -> StoreResult<Option<FieldMap>>;
