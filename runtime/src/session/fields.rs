@@ -186,6 +186,22 @@ pub fn apply(map: &mut FieldMap, changes: &[Change]) -> Applied {
     applied
 }
 
+/// No application of `changes` adds more bytes than this.
+pub fn most(changes: &[Change]) -> u64 {
+    // Field names, chunk numbers and counts on top of names and contents.
+    const NAMES: usize = 64;
+    let each = |name: &str, value: &Bytes| {
+        let chunks = value.len() / CHUNK + 2;
+        (value.len() + chunks * (name.len() + NAMES)) as u64
+    };
+    let one = |change: &Change| match change {
+        Change::Set { key, value } => each(key, value),
+        Change::Append { list, value } => each(list, value),
+        Change::Delete { .. } | Change::ClearList { .. } => 0,
+    };
+    changes.iter().map(one).sum()
+}
+
 /// The bytes a map holds: fields and contents.
 pub fn size(map: &FieldMap) -> u64 {
     map.iter().map(|(field, value)| (field.len() + value.len()) as u64).sum()
@@ -252,6 +268,7 @@ mod tests {
                 let before = map.clone();
                 let applied = apply(&mut map, std::slice::from_ref(change));
                 bytes = bytes + applied.added - applied.removed;
+                prop_assert!(applied.added <= most(std::slice::from_ref(change)));
                 for field in before.keys().chain(map.keys()) {
                     let changed = before.get(field) != map.get(field);
                     prop_assert!(!changed || applied.touched.contains(field));

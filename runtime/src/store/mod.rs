@@ -14,7 +14,6 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 
 use crate::protocol::{BeginAsk, Event, Refusal, Reply};
 use crate::session::fields::FieldMap;
@@ -379,9 +378,4 @@ impl StoreScope {
     pub fn key(&self, session: &SessionId) -> SessionKey {
         SessionKey::new(self.function.clone(), session.clone())
     }
-}
-
-/// Joins what [`SessionStore::read`] returned for one value.
-pub(crate) fn value_of(map: &FieldMap, key: &str) -> Option<Bytes> {
-    crate::session::fields::get(map, &crate::session::fields::value_field(key))
 }

@@ -1,0 +1,615 @@
+//! The embedded store: sessions in this process's memory.
+//!
+//! Durable by definition of the process: it never forgets while it runs, and
+//! when it ends everything in it ends. It is also the reference for what the
+//! Redis store has to do; the conformance suite runs on both.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use super::{
+    BeginRequest, Begun, Commit, Committed, Counts, Durability, Promise, Read, ReadGuard, Resident,
+    Session, SessionStore, Snapshot, Staged, StoreResult, StoreScope,
+};
+use crate::protocol::{self, Begin, Event, Payload, Refusal, Reply};
+use crate::session::fields::{self, FieldMap};
+use crate::session::packet::{PAGE_BYTES, Totals, WindowItem};
+use crate::session::{
+    Change, LeaseId, Millis, NodeName, Nonce, OutboxEntry, Page, Record, RequestId, SessionId, Slot,
+    WindowEntry,
+};
+
+/// The window of one session: entries and the order in which they came.
+#[derive(Debug, Clone, Default)]
+struct Window {
+    entries: BTreeMap<RequestId, WindowEntry>,
+    order: VecDeque<RequestId>,
+}
+
+impl Window {
+    fn push(&mut self, id: RequestId, entry: WindowEntry) {
+        if self.entries.insert(id.clone(), entry).is_none() {
+            self.order.push_back(id);
+        }
+    }
+
+    fn trim(&mut self, entries: usize, oldest: Millis) {
+        while let Some(first) = self.order.front() {
+            let old = self.entries.get(first).is_none_or(|entry| entry.at < oldest);
+            if self.order.len() <= entries && !old {
+                break;
+            }
+            self.entries.remove(first);
+            self.order.pop_front();
+        }
+    }
+}
+
+/// A session's data with everything that travels along.
+#[derive(Debug, Clone, Default)]
+struct Data {
+    fields: FieldMap,
+    bytes: u64,
+    version: u64,
+    window: Window,
+    outbox: VecDeque<OutboxEntry>,
+    last_commit: Option<LeaseId>,
+}
+
+#[derive(Debug, Default)]
+struct Stage {
+    data: Data,
+    totals: Option<Totals>,
+}
+
+#[derive(Debug, Default)]
+struct Entry {
+    slot: Slot,
+    data: Data,
+    stages: BTreeMap<Nonce, Stage>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    sessions: BTreeMap<SessionId, Entry>,
+    pending: BTreeSet<SessionId>,
+    settings: BTreeMap<String, String>,
+    lost_and_found: Vec<(SessionId, FieldMap)>,
+}
+
+/// The embedded store of one function at one node.
+#[derive(Debug)]
+pub struct MemoryStore {
+    scope: StoreScope,
+    started: Instant,
+    state: Mutex<State>,
+}
+
+impl MemoryStore {
+    /// An empty store.
+    pub fn new(scope: StoreScope) -> Self {
+        Self { scope, started: Instant::now(), state: Mutex::default() }
+    }
+
+    fn clock(&self) -> Millis {
+        // Never zero, so that "never" and "at the start" differ.
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX) + 1
+    }
+
+    fn apply(
+        &self,
+        state: &mut State,
+        session: &SessionId,
+        event: &Event,
+    ) -> Result<Reply, Refusal> {
+        let now = self.clock();
+        let empty = Slot::default();
+        let slot = state.sessions.get(session).map_or(&empty, |entry| &entry.slot);
+        let mut step = protocol::step(slot, &self.scope.here, now, event)?;
+        let entry = state.sessions.entry(session.clone()).or_default();
+        match step.payload {
+            Payload::Keep => {}
+            Payload::Drop => entry.data = Data::default(),
+            Payload::Adopt(nonce) => {
+                let stage = entry.stages.remove(&nonce).unwrap_or_default();
+                entry.data = stage.data;
+                let idle = stage.totals.map_or(0, |totals| totals.idle);
+                step.slot.used = now.saturating_sub(idle);
+                step.slot.outbox = entry.data.outbox.len() as u64;
+            }
+            Payload::DropStage(nonce) => {
+                entry.stages.remove(&nonce);
+            }
+            Payload::SetAside => {
+                let data = std::mem::take(&mut entry.data);
+                state.lost_and_found.push((session.clone(), data.fields));
+            }
+        }
+        entry.slot = step.slot;
+        state.settle(session);
+        Ok(step.reply)
+    }
+}
+
+impl State {
+    /// Keeps the index true and forgets what is absent.
+    fn settle(&mut self, session: &SessionId) {
+        let Some(entry) = self.sessions.get_mut(session) else { return };
+        if entry.slot.pull.is_none() {
+            entry.stages.clear();
+        }
+        if entry.slot.pending() {
+            self.pending.insert(session.clone());
+        } else {
+            self.pending.remove(session);
+        }
+        if entry.slot.record.is_none() && entry.slot.pull.is_none() {
+            self.sessions.remove(session);
+        }
+    }
+
+    fn owned(&mut self, session: &SessionId, lease: LeaseId) -> Option<&mut Entry> {
+        let entry = self.sessions.get_mut(session)?;
+        let held = entry.slot.lease.as_ref().is_some_and(|held| held.id == lease);
+        held.then_some(entry)
+    }
+}
+
+/// Applies changes, unless the data would grow beyond `max` bytes; then says to
+/// how many.
+fn write(data: &mut Data, changes: &[Change], max: u64) -> Result<(), u64> {
+    let before = data.bytes;
+    // Only a commit that could be too large is tried on a copy first.
+    let copy = (before + fields::most(changes) > max).then(|| data.fields.clone());
+    let applied = fields::apply(&mut data.fields, changes);
+    let bytes = before + applied.added - applied.removed;
+    if let Some(copy) = copy
+        && bytes > max
+        && bytes > before
+    {
+        data.fields = copy;
+        return Err(bytes);
+    }
+    data.bytes = bytes;
+    Ok(())
+}
+
+fn inline(data: &Data, max: u64) -> Option<FieldMap> {
+    (data.bytes <= max).then(|| data.fields.clone())
+}
+
+/// The fields that `read` asks for.
+fn select(map: &FieldMap, read: &Read) -> FieldMap {
+    let mut found = FieldMap::new();
+    let mut take = |field: String| {
+        if let Some(value) = map.get(&field) {
+            found.insert(field, value.clone());
+        }
+    };
+    let with_chunks = |field: String, take: &mut dyn FnMut(String)| {
+        let count = map.get(&fields::chunks_field(&field)).and_then(|bytes| {
+            std::str::from_utf8(bytes).ok().and_then(|text| text.parse::<u64>().ok())
+        });
+        for index in 0..count.unwrap_or(0) {
+            take(fields::chunk_field(&field, index));
+        }
+        take(fields::chunks_field(&field));
+        take(field);
+    };
+    match read {
+        Read::Value(key) => with_chunks(fields::value_field(key), &mut take),
+        Read::ListLen(list) => take(fields::count_field(list)),
+        Read::List(list) => {
+            for index in 0..fields::list_len(map, list) {
+                with_chunks(fields::item_field(list, index), &mut take);
+            }
+            take(fields::count_field(list));
+        }
+        Read::Keys => {
+            for field in map.keys().filter(|field| fields::key_of(field).is_some()) {
+                found.insert(field.clone(), Bytes::new());
+            }
+        }
+    }
+    found
+}
+
+fn guarded<'a>(entry: &'a Entry, guard: &ReadGuard) -> Option<&'a FieldMap> {
+    let holds = match (guard, &entry.slot.record) {
+        (ReadGuard::Lease(lease), _) => {
+            entry.slot.lease.as_ref().is_some_and(|held| held.id == *lease)
+        }
+        (ReadGuard::Version { life, epoch, version, frozen }, Some(record)) => {
+            let here = match record {
+                Record::Owned { .. } => true,
+                Record::Migrating { .. } => *frozen,
+                _ => false,
+            };
+            here && record.life() == life
+                && record.epoch() == *epoch
+                && entry.data.version == *version
+        }
+        _ => false,
+    };
+    holds.then_some(&entry.data.fields)
+}
+
+#[async_trait]
+impl SessionStore for MemoryStore {
+    async fn begin(&self, session: &SessionId, request: &BeginRequest) -> StoreResult<Begun> {
+        let mut state = self.state.lock();
+        let now = self.clock();
+        let empty = Entry::default();
+        let entry = state.sessions.get(session).unwrap_or(&empty);
+        if let (Some(id), Some(Record::Owned { life, epoch, .. })) =
+            (&request.request, &entry.slot.record)
+            && let Some(found) = entry.data.window.entries.get(id)
+        {
+            return Ok(Begun::Replay { entry: found.clone(), life: life.clone(), epoch: *epoch });
+        }
+        let (slot, outcome) =
+            protocol::begin(&entry.slot, &self.scope.here, now, &request.ask);
+        let Begin::Run { created } = outcome else {
+            return Ok(Begun::Other { slot: entry.slot.clone(), now });
+        };
+        let Some(record) = &slot.record else {
+            return Ok(Begun::Other { slot: entry.slot.clone(), now });
+        };
+        let run = Session {
+            life: record.life().clone(),
+            epoch: record.epoch(),
+            version: entry.data.version,
+            bytes: entry.data.bytes,
+            data: inline(&entry.data, request.inline_max),
+            created,
+        };
+        state.sessions.entry(session.clone()).or_default().slot = slot;
+        Ok(Begun::Run(run))
+    }
+
+    async fn commit(&self, session: &SessionId, commit: &Commit) -> StoreResult<Committed> {
+        let mut state = self.state.lock();
+        let now = self.clock();
+        let Some(entry) = state.owned(session, commit.lease) else {
+            let data = state.sessions.get(session).map(|entry| &entry.data);
+            let remembered = data.is_some_and(|data| {
+                data.last_commit == Some(commit.lease)
+                    || commit.remember.as_ref().is_some_and(|(id, ..)| {
+                        let entry = data.window.entries.get(id);
+                        entry.is_some_and(|entry| entry.lease == commit.lease)
+                    })
+            });
+            return Ok(match remembered {
+                true => Committed::AlreadyCommitted,
+                false => Committed::LeaseLost,
+            });
+        };
+        if !matches!(&entry.slot.record, Some(Record::Owned { life, epoch, .. })
+            if *life == commit.life && *epoch == commit.epoch)
+        {
+            return Ok(Committed::LeaseLost);
+        }
+        if let Err(bytes) = write(&mut entry.data, &commit.data, commit.max_bytes) {
+            entry.slot.lease = None;
+            return Ok(Committed::TooLarge { bytes });
+        }
+        let data = &mut entry.data;
+        data.version += u64::from(!commit.data.is_empty());
+        data.last_commit = Some(commit.lease);
+        data.outbox.extend(commit.outbox.iter().cloned());
+        if let Some((id, digest, response)) = &commit.remember {
+            let entry = WindowEntry {
+                digest: *digest,
+                lease: commit.lease,
+                at: now,
+                response: response.clone(),
+            };
+            data.window.push(id.clone(), entry);
+            let window = &self.scope.window;
+            let age = u64::try_from(window.age.as_millis()).unwrap_or(u64::MAX);
+            data.window.trim(window.entries, now.saturating_sub(age));
+        }
+        entry.slot.outbox = entry.data.outbox.len() as u64;
+        entry.slot.lease = None;
+        entry.slot.used = now;
+        state.settle(session);
+        Ok(Committed::Applied)
+    }
+
+    async fn release(&self, session: &SessionId, lease: LeaseId) -> StoreResult<()> {
+        if let Some(entry) = self.state.lock().owned(session, lease) {
+            entry.slot.lease = None;
+        }
+        Ok(())
+    }
+
+    async fn renew(&self, session: &SessionId, lease: LeaseId, ttl: Duration) -> StoreResult<bool> {
+        let until = self.clock() + u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
+        let mut state = self.state.lock();
+        let Some(entry) = state.owned(session, lease) else { return Ok(false) };
+        if let Some(held) = &mut entry.slot.lease {
+            held.until = until;
+        }
+        Ok(true)
+    }
+
+    async fn remembered(
+        &self,
+        session: &SessionId,
+        request: &RequestId,
+    ) -> StoreResult<Option<WindowEntry>> {
+        let state = self.state.lock();
+        let entry = state.sessions.get(session);
+        Ok(entry.and_then(|entry| entry.data.window.entries.get(request)).cloned())
+    }
+
+    async fn read(
+        &self,
+        session: &SessionId,
+        guard: &ReadGuard,
+        read: &Read,
+    ) -> StoreResult<Option<FieldMap>> {
+        let state = self.state.lock();
+        let entry = state.sessions.get(session);
+        Ok(entry.and_then(|entry| guarded(entry, guard)).map(|map| select(map, read)))
+    }
+
+    async fn snapshot(&self, session: &SessionId) -> StoreResult<Snapshot> {
+        let state = self.state.lock();
+        let now = self.clock();
+        Ok(state.sessions.get(session).map_or_else(
+            || Snapshot { now, ..Snapshot::default() },
+            |entry| Snapshot {
+                slot: entry.slot.clone(),
+                now,
+                version: entry.data.version,
+                bytes: entry.data.bytes,
+                fields: entry.data.fields.len() as u64,
+            },
+        ))
+    }
+
+    async fn step(
+        &self,
+        session: &SessionId,
+        event: &Event,
+        _durability: Durability,
+    ) -> StoreResult<Result<Reply, Refusal>> {
+        let mut state = self.state.lock();
+        if let Event::Install { pull } = event
+            && let Some(entry) = state.sessions.get(session)
+            && entry.slot.pull.as_ref() == Some(pull)
+            && entry.stages.get(&pull.nonce).is_none_or(|stage| stage.totals.is_none())
+        {
+            return Ok(Err(Refusal::NoSuchMove));
+        }
+        Ok(self.apply(&mut state, session, event))
+    }
+
+    async fn export(
+        &self,
+        session: &SessionId,
+        nonce: Nonce,
+        cursor: Option<&str>,
+    ) -> StoreResult<Option<Page>> {
+        let state = self.state.lock();
+        let Some(entry) = state.sessions.get(session) else { return Ok(None) };
+        if !matches!(&entry.slot.record, Some(Record::Migrating { transfer, .. }) if transfer.nonce == nonce)
+        {
+            return Ok(None);
+        }
+        let now = self.clock();
+        Ok(Some(page(entry, now, cursor)))
+    }
+
+    async fn stage(&self, session: &SessionId, nonce: Nonce, page: &Page) -> StoreResult<Staged> {
+        let mut state = self.state.lock();
+        let now = self.clock();
+        let Some(entry) = state.sessions.get_mut(session) else { return Ok(Staged::Closed) };
+        if entry.slot.pull.as_ref().is_none_or(|pull| pull.nonce != nonce) {
+            return Ok(Staged::Closed);
+        }
+        let stage = entry.stages.entry(nonce).or_default();
+        let data = &mut stage.data;
+        for field in &page.removed {
+            data.fields.remove(field);
+        }
+        data.fields.extend(page.fields.iter().cloned());
+        for item in &page.window {
+            let entry =
+                WindowEntry { at: now.saturating_sub(item.age), ..item.entry.clone() };
+            data.window.push(item.id.clone(), entry);
+        }
+        for sent in &page.outbox {
+            if !data.outbox.iter().any(|known| known.id == sent.id) {
+                data.outbox.push_back(sent.clone());
+            }
+        }
+        let Some(totals) = page.totals else { return Ok(Staged::More) };
+        data.bytes = fields::size(&data.fields);
+        data.version = totals.version;
+        let complete = data.fields.len() as u64 == totals.fields
+            && data.bytes == totals.bytes
+            && data.window.order.len() as u64 == totals.window
+            && data.outbox.len() as u64 == totals.outbox;
+        stage.totals = complete.then_some(totals);
+        Ok(if complete { Staged::Complete } else { Staged::Mismatch })
+    }
+
+    async fn dump(&self, session: &SessionId) -> StoreResult<Option<FieldMap>> {
+        let state = self.state.lock();
+        let entry = state.sessions.get(session);
+        let here = entry.filter(|e| e.slot.record.as_ref().is_some_and(Record::holds_data));
+        Ok(here.map(|entry| entry.data.fields.clone()))
+    }
+
+    async fn outbox(&self, session: &SessionId, limit: usize) -> StoreResult<Vec<OutboxEntry>> {
+        let state = self.state.lock();
+        let entry = state.sessions.get(session);
+        let owned = entry.filter(|e| matches!(e.slot.record, Some(Record::Owned { .. })));
+        Ok(owned.map_or_else(Vec::new, |e| e.data.outbox.iter().take(limit).cloned().collect()))
+    }
+
+    async fn delivered(&self, session: &SessionId, id: &str) -> StoreResult<()> {
+        let mut state = self.state.lock();
+        if let Some(entry) = state.sessions.get_mut(session)
+            && matches!(entry.slot.record, Some(Record::Owned { .. }))
+        {
+            entry.data.outbox.retain(|waiting| waiting.id != id);
+            entry.slot.outbox = entry.data.outbox.len() as u64;
+            state.settle(session);
+        }
+        Ok(())
+    }
+
+    async fn residents(
+        &self,
+        homes: Option<&[NodeName]>,
+        limit: usize,
+    ) -> StoreResult<Vec<Resident>> {
+        let state = self.state.lock();
+        let mut found: Vec<Resident> = state
+            .sessions
+            .iter()
+            .filter_map(|(session, entry)| {
+                let record = entry.slot.record.as_ref().filter(|record| record.holds_data())?;
+                let home = &record.life().home;
+                homes.is_none_or(|homes| homes.contains(home)).then(|| Resident {
+                    session: session.clone(),
+                    home: home.clone(),
+                    used: entry.slot.used,
+                    bytes: entry.data.bytes,
+                })
+            })
+            .collect();
+        found.sort_by(|a, b| (a.used, &a.session).cmp(&(b.used, &b.session)));
+        found.truncate(limit);
+        Ok(found)
+    }
+
+    async fn pending(&self, limit: usize) -> StoreResult<Vec<SessionId>> {
+        Ok(self.state.lock().pending.iter().take(limit).cloned().collect())
+    }
+
+    async fn old_pointers(&self, before: Millis, limit: usize) -> StoreResult<Vec<SessionId>> {
+        let state = self.state.lock();
+        let old = state.sessions.iter().filter(|(_, entry)| {
+            matches!(&entry.slot.record, Some(Record::Moved { since, .. }) if *since < before)
+        });
+        Ok(old.take(limit).map(|(session, _)| session.clone()).collect())
+    }
+
+    async fn counts(&self) -> StoreResult<Counts> {
+        let state = self.state.lock();
+        let resident = state
+            .sessions
+            .values()
+            .filter(|entry| entry.slot.record.as_ref().is_some_and(Record::holds_data))
+            .count();
+        Ok(Counts { resident: resident as u64, pending: state.pending.len() as u64 })
+    }
+
+    async fn now(&self) -> StoreResult<Millis> {
+        Ok(self.clock())
+    }
+
+    async fn mend_index(&self, _cursor: Option<String>) -> StoreResult<Option<String>> {
+        // The index is derived under the same lock: it is never wrong.
+        Ok(None)
+    }
+
+    async fn recover_restart(&self) -> StoreResult<()> {
+        let mut state = self.state.lock();
+        let sessions: Vec<SessionId> = state.pending.iter().cloned().collect();
+        for session in sessions {
+            // `StoreRestarted` is never refused.
+            let _ = self.apply(&mut state, &session, &Event::StoreRestarted);
+        }
+        Ok(())
+    }
+
+    async fn setting(&self, name: &str) -> StoreResult<Option<String>> {
+        Ok(self.state.lock().settings.get(name).cloned())
+    }
+
+    async fn set_setting(&self, name: &str, value: Option<&str>) -> StoreResult<Option<String>> {
+        let mut state = self.state.lock();
+        Ok(match value {
+            Some(value) => state.settings.insert(name.to_owned(), value.to_owned()),
+            None => state.settings.remove(name),
+        })
+    }
+
+    async fn settings(&self, prefix: &str) -> StoreResult<BTreeMap<String, String>> {
+        let state = self.state.lock();
+        let found = state.settings.iter().filter(|(name, _)| name.starts_with(prefix));
+        Ok(found.map(|(name, value)| (name.clone(), value.clone())).collect())
+    }
+
+    fn promise(&self) -> Promise {
+        Promise::Process
+    }
+}
+
+/// One page of a frozen session. The cursor is `d<last field>`, `w<index>` or `o<index>`.
+fn page(entry: &Entry, now: Millis, cursor: Option<&str>) -> Page {
+    let data = &entry.data;
+    let mut page = Page::default();
+    let mut size = 0;
+    let mut full = |bytes: usize| {
+        size += bytes;
+        size > PAGE_BYTES / 2
+    };
+    let (section, at) = match cursor.and_then(|cursor| cursor.split_at_checked(1)) {
+        Some((section, at)) => (section, at),
+        None => ("d", ""),
+    };
+    if section == "d" {
+        let from = match cursor {
+            Some(_) => std::ops::Bound::Excluded(at.to_owned()),
+            None => std::ops::Bound::Unbounded,
+        };
+        for (field, value) in data.fields.range((from, std::ops::Bound::Unbounded)) {
+            page.fields.push((field.clone(), value.clone()));
+            if full(field.len() + value.len()) {
+                page.next = Some(format!("d{field}"));
+                return page;
+            }
+        }
+    }
+    let first: usize = at.parse().unwrap_or(0);
+    if section != "o" {
+        let skip = if section == "w" { first } else { 0 };
+        for (index, id) in data.window.order.iter().enumerate().skip(skip) {
+            let Some(found) = data.window.entries.get(id) else { continue };
+            let body = found.response.body.as_ref().map_or(0, Bytes::len);
+            let age = now.saturating_sub(found.at);
+            page.window.push(WindowItem { id: id.clone(), age, entry: found.clone() });
+            if full(body + 200) {
+                page.next = Some(format!("w{}", index + 1));
+                return page;
+            }
+        }
+    }
+    let skip = if section == "o" { first } else { 0 };
+    for (index, sent) in data.outbox.iter().enumerate().skip(skip) {
+        page.outbox.push(sent.clone());
+        if full(sent.value.len() + 200) {
+            page.next = Some(format!("o{}", index + 1));
+            return page;
+        }
+    }
+    page.totals = Some(Totals {
+        fields: data.fields.len() as u64,
+        bytes: data.bytes,
+        version: data.version,
+        window: data.window.order.len() as u64,
+        outbox: data.outbox.len() as u64,
+        idle: now.saturating_sub(entry.slot.used),
+    });
+    page
+}
