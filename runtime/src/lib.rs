@@ -1,3 +1,4 @@
 //! funicular
 pub mod protocol;
 pub mod session;
+pub mod topology;
