@@ -24,8 +24,9 @@ pub struct BeginAsk {
     pub lease_ttl: Millis,
     /// The caller knows that a freeze is younger than `leaving_reads`.
     pub frozen_reads: bool,
-    /// The caller knows that the source stopped its reads (or had the time to).
-    pub unsettled_writes: bool,
+    /// The caller knows that the source of the session's arrival under this epoch
+    /// stopped its reads (or had the time to).
+    pub unsettled_writes: Option<Epoch>,
 }
 
 /// Why a request has to wait.
@@ -95,11 +96,11 @@ pub fn begin(slot: &Slot, here: &NodeName, now: Millis, ask: &BeginAsk) -> (Slot
             }
             None => Begin::Unknown,
         },
-        Some(Record::Owned { unsettled, .. }) => match ask.access {
+        Some(Record::Owned { unsettled, epoch, .. }) => match ask.access {
             Access::Read => run(&mut next, now, ask, false),
             Access::Write if slot.live_lease(now).is_some() => Begin::Busy(Busy::Leased),
             Access::Write if slot.freeze_waits(now) => Begin::Busy(Busy::FreezeWaits),
-            Access::Write if unsettled.is_some() && !ask.unsettled_writes => {
+            Access::Write if unsettled.is_some() && ask.unsettled_writes != Some(*epoch) => {
                 Begin::Busy(Busy::Unsettled)
             }
             Access::Write => run(&mut next, now, ask, false),
@@ -108,12 +109,9 @@ pub fn begin(slot: &Slot, here: &NodeName, now: Millis, ask: &BeginAsk) -> (Slot
             Access::Read if ask.frozen_reads => Begin::Run { created: false },
             _ => Begin::Busy(Busy::Migrating),
         },
-        Some(Record::Moved { life, epoch, to, since }) => Begin::Redirect {
-            life: life.clone(),
-            epoch: *epoch,
-            to: to.clone(),
-            since: *since,
-        },
+        Some(Record::Moved { life, epoch, to, since }) => {
+            Begin::Redirect { life: life.clone(), epoch: *epoch, to: to.clone(), since: *since }
+        }
         Some(Record::Expired { life, epoch }) => {
             Begin::Expired { life: life.clone(), epoch: *epoch }
         }

@@ -74,8 +74,8 @@ pub(super) fn expire(
             if busy || slot.used > unused_since {
                 return Err(Refusal::InUse);
             }
-            let record = (life.home != *here)
-                .then(|| Record::Expired { life: life.clone(), epoch: *epoch });
+            let record =
+                (life.home != *here).then(|| Record::Expired { life: life.clone(), epoch: *epoch });
             Ok(Step::changed(Slot { record, ..Slot::default() }, Payload::Drop))
         }
         Some(Record::Moved { to, .. }) => Err(Refusal::NotOwner { to: Some(to.clone()) }),
@@ -120,7 +120,9 @@ pub(super) fn refresh(
 ) -> Step {
     match &slot.record {
         Some(Record::Moved { life: own, epoch, to: place, .. })
-            if own == life && to != here && (known > *epoch || (known == *epoch && to == place)) =>
+            if own == life
+                && to != here
+                && (known > *epoch || (known == *epoch && to == place)) =>
         {
             point(slot, now, life, known, to, Payload::Keep)
         }

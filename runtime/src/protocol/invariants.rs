@@ -16,10 +16,7 @@ pub fn violations(slot: &Slot, here: &NodeName) -> Vec<&'static str> {
     if let Some(pull) = &slot.pull {
         must(pull.from != *here, "a pull comes from another node");
         let ours = slot.record.as_ref().filter(|record| *record.life() == pull.life);
-        must(
-            !ours.is_some_and(Record::holds_data),
-            "nobody pulls what it holds",
-        );
+        must(!ours.is_some_and(Record::holds_data), "nobody pulls what it holds");
     }
     match &slot.record {
         Some(Record::Owned { life, epoch, intent, unsettled, untold }) => {

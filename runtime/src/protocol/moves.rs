@@ -92,17 +92,10 @@ pub(super) fn freeze(
                 let next = Slot { freeze_until: Some(wait_until), ..slot.clone() };
                 return Ok(Step { slot: next, payload: Payload::Keep, reply: Reply::FreezeWaits });
             }
-            let record = Record::Migrating {
-                life: life.clone(),
-                epoch: *epoch,
-                transfer: transfer.clone(),
-            };
-            let next = Slot {
-                record: Some(record),
-                lease: None,
-                freeze_until: None,
-                ..slot.clone()
-            };
+            let record =
+                Record::Migrating { life: life.clone(), epoch: *epoch, transfer: transfer.clone() };
+            let next =
+                Slot { record: Some(record), lease: None, freeze_until: None, ..slot.clone() };
             Ok(Step::changed(next, Payload::Keep))
         }
         Some(Record::Migrating { transfer, .. }) if transfer.nonce == nonce => {
@@ -161,8 +154,7 @@ pub(super) fn point(
     to: &NodeName,
     payload: Payload,
 ) -> Step {
-    let record =
-        Record::Moved { life: life.clone(), epoch, to: to.clone(), since: now };
+    let record = Record::Moved { life: life.clone(), epoch, to: to.clone(), since: now };
     let next = match payload {
         Payload::Keep => Slot { record: Some(record), ..slot.clone() },
         _ => Slot { record: Some(record), pull: slot.pull.clone(), ..Slot::default() },

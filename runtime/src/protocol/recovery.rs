@@ -77,17 +77,10 @@ pub(super) fn answer(
 pub(super) fn store_restarted(slot: &Slot) -> Step {
     match &slot.record {
         Some(Record::Owned { life, epoch, intent: Some(transfer), .. }) => {
-            let record = Record::Migrating {
-                life: life.clone(),
-                epoch: *epoch,
-                transfer: transfer.clone(),
-            };
-            let next = Slot {
-                record: Some(record),
-                lease: None,
-                freeze_until: None,
-                ..slot.clone()
-            };
+            let record =
+                Record::Migrating { life: life.clone(), epoch: *epoch, transfer: transfer.clone() };
+            let next =
+                Slot { record: Some(record), lease: None, freeze_until: None, ..slot.clone() };
             Step::changed(next, Payload::Keep)
         }
         _ => Step::unchanged(slot),

@@ -125,9 +125,7 @@ fn dns_label(text: &str) -> Result<(), String> {
     if bytes.len() <= 63 && inner && edge(bytes.first()) && edge(bytes.last()) {
         Ok(())
     } else {
-        Err(format!(
-            "{text:?} is not 1 to 63 lower-case letters, digits and inner hyphens"
-        ))
+        Err(format!("{text:?} is not 1 to 63 lower-case letters, digits and inner hyphens"))
     }
 }
 

@@ -19,8 +19,8 @@ use crate::protocol::{self, Begin, Event, Payload, Refusal, Reply};
 use crate::session::fields::{self, FieldMap};
 use crate::session::packet::{PAGE_BYTES, Totals, WindowItem};
 use crate::session::{
-    Change, LeaseId, Millis, NodeName, Nonce, OutboxEntry, Page, Record, RequestId, SessionId, Slot,
-    WindowEntry,
+    Change, LeaseId, Millis, NodeName, Nonce, OutboxEntry, Page, Record, RequestId, SessionId,
+    Slot, WindowEntry,
 };
 
 /// The window of one session: entries and the order in which they came.
@@ -251,8 +251,7 @@ impl SessionStore for MemoryStore {
         {
             return Ok(Begun::Replay { entry: found.clone(), life: life.clone(), epoch: *epoch });
         }
-        let (slot, outcome) =
-            protocol::begin(&entry.slot, &self.scope.here, now, &request.ask);
+        let (slot, outcome) = protocol::begin(&entry.slot, &self.scope.here, now, &request.ask);
         let Begin::Run { created } = outcome else {
             return Ok(Begun::Other { slot: entry.slot.clone(), now });
         };
@@ -420,8 +419,7 @@ impl SessionStore for MemoryStore {
         }
         data.fields.extend(page.fields.iter().cloned());
         for item in &page.window {
-            let entry =
-                WindowEntry { at: now.saturating_sub(item.age), ..item.entry.clone() };
+            let entry = WindowEntry { at: now.saturating_sub(item.age), ..item.entry.clone() };
             data.window.push(item.id.clone(), entry);
         }
         for sent in &page.outbox {

@@ -18,8 +18,8 @@ use async_trait::async_trait;
 use crate::protocol::{BeginAsk, Event, Refusal, Reply};
 use crate::session::fields::FieldMap;
 use crate::session::{
-    Change, Digest, Epoch, FunctionName, LeaseId, Life, Millis, NodeName, Nonce, OutboxEntry,
-    Page, RequestId, SessionId, SessionKey, Slot, StoredResponse, WindowEntry,
+    Change, Digest, Epoch, FunctionName, LeaseId, Life, Millis, NodeName, Nonce, OutboxEntry, Page,
+    RequestId, SessionId, SessionKey, Slot, StoredResponse, WindowEntry,
 };
 
 /// What went wrong between the node and its store.

@@ -1,0 +1,241 @@
+//! Into the session: run, replay, redirect, or wait.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::lines::Place as Line;
+use super::locate::Hint;
+use super::{Failure, Node, Outcome};
+use crate::protocol::{self, Access, Begin, BeginAsk, Busy};
+use crate::session::{
+    Epoch, Incarnation, LeaseId, Life, Millis, NodeName, RequestId, SessionId, SessionToken,
+    WindowEntry,
+};
+use crate::store::{BeginRequest, Begun, Session, StoreError};
+
+/// Where a session that is not there may be created.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Creates {
+    /// At entry nodes, for clients.
+    AtEntry,
+    /// Anywhere: a propagated value was sent to this very node.
+    Anywhere,
+}
+
+/// A request in front of its session.
+pub(super) struct Entering<'a> {
+    pub session: &'a SessionId,
+    pub access: Access,
+    pub request: Option<&'a RequestId>,
+    pub token: Option<&'a SessionToken>,
+    pub creates: Creates,
+    pub until: Instant,
+}
+
+/// What becomes of it.
+pub(super) enum Entered {
+    Run { session: Session, lease: LeaseId },
+    Replay { entry: WindowEntry, token: SessionToken },
+    Redirect { to: NodeName, token: Option<SessionToken> },
+}
+
+/// What a turn of the loop learned for the next.
+#[derive(Default)]
+struct Learned {
+    /// The source of the arrival under this epoch is quiet.
+    quiet: Option<Epoch>,
+    /// A token's hint was followed, and led to creating here.
+    create: bool,
+}
+
+impl Node {
+    pub(super) async fn enter(&self, entering: &Entering<'_>, line: &Line) -> Outcome<Entered> {
+        let mut pause = Duration::from_millis(1);
+        let mut learned = Learned { create: self.creates_at_once(entering), ..Learned::default() };
+        loop {
+            let changed = line.changed();
+            let request = self.begin_request(entering, &learned);
+            let last = Instant::now() >= entering.until;
+            let failure = match self.store.begin(entering.session, &request).await {
+                Ok(Begun::Run(session)) => {
+                    self.created(&session);
+                    return Ok(Entered::Run { session, lease: request.ask.lease });
+                }
+                Ok(Begun::Replay { entry, life, epoch }) => {
+                    let token = self.token(entering.session, &life, epoch, self.here());
+                    return Ok(Entered::Replay { entry, token });
+                }
+                Ok(Begun::Other { slot, now }) => {
+                    let (_, outcome) = protocol::begin(&slot, self.here(), now, &request.ask);
+                    let epoch = slot.record.as_ref().map_or(0, crate::session::Record::epoch);
+                    match self.not_now(entering, &mut learned, outcome, epoch, now).await? {
+                        Some(entered) => return Ok(entered),
+                        None => self.still_busy(),
+                    }
+                }
+                Err(StoreError::Restarted) => {
+                    self.wake.notify_one();
+                    StoreError::Restarted.into()
+                }
+                Err(error) => return Err(error.into()),
+            };
+            if last {
+                return Err(failure);
+            }
+            let left = entering.until.saturating_duration_since(Instant::now());
+            let _ = tokio::time::timeout(pause.min(left), changed).await;
+            pause = (pause * 2).min(Duration::from_millis(25));
+        }
+    }
+
+    fn begin_request(&self, entering: &Entering<'_>, learned: &Learned) -> BeginRequest {
+        let frozen_reads = entering.access == Access::Read
+            && self.local.reads_go_on(entering.session, self.config.leaving_reads);
+        BeginRequest {
+            ask: BeginAsk {
+                access: entering.access,
+                create: learned.create.then(|| Incarnation(rand::random())),
+                lease: LeaseId(rand::random()),
+                lease_ttl: u64::try_from(self.config.lease_ttl.as_millis()).unwrap_or(u64::MAX),
+                frozen_reads,
+                unsettled_writes: learned.quiet,
+            },
+            request: entering.request.cloned(),
+            inline_max: self.config.inline_max,
+        }
+    }
+
+    /// Neither run nor replay: where to send the request, or `None` to wait.
+    async fn not_now(
+        &self,
+        entering: &Entering<'_>,
+        learned: &mut Learned,
+        outcome: Begin,
+        epoch: Epoch,
+        now: Millis,
+    ) -> Outcome<Option<Entered>> {
+        match outcome {
+            // It became free in between.
+            Begin::Run { .. } => Ok(None),
+            Begin::Busy(Busy::Unsettled) => {
+                let quiet =
+                    self.local.source_is_quiet(entering.session, epoch, self.config.leaving_reads);
+                learned.quiet = quiet.then_some(epoch);
+                Ok(None)
+            }
+            Begin::Busy(_) => Ok(None),
+            Begin::Redirect { life, epoch, to, since } => {
+                let age = now.saturating_sub(since);
+                let to = self.resolve_pointer(entering.session, &life, epoch, &to, age).await;
+                self.redirect(entering.session, &life, epoch, to).map(Some)
+            }
+            Begin::Expired { life, epoch } => {
+                // Once home has acknowledged, home is where it begins anew.
+                match self.tell_home(entering.session).await {
+                    Ok(()) => {
+                        let home = life.home.clone();
+                        self.redirect(entering.session, &life, epoch, home).map(Some)
+                    }
+                    Err(_) => Ok(None),
+                }
+            }
+            Begin::Unknown => self.unknown(entering, learned).await,
+        }
+    }
+
+    fn redirect(
+        &self,
+        session: &SessionId,
+        life: &Life,
+        epoch: Epoch,
+        to: NodeName,
+    ) -> Outcome<Entered> {
+        // G8: a redirect only ever names a node of the topology, nor a lost one.
+        if self.topology().node(&to).is_none() || self.is_barred(&to) {
+            return Err(Failure::MoveFailed(format!(
+                "the session is at {to}, which this node does not reach any more; \
+                 an operator has to bring {to} back or restore the session"
+            )));
+        }
+        let token = self.token(session, life, epoch, &to);
+        Ok(Entered::Redirect { to, token: Some(token) })
+    }
+
+    /// Nothing is known here: a token may help, an entry node may create.
+    async fn unknown(
+        &self,
+        entering: &Entering<'_>,
+        learned: &mut Learned,
+    ) -> Outcome<Option<Entered>> {
+        if let Some(token) = self.elsewhere(entering) {
+            let to = match self.follow_hint(token).await {
+                Hint::At(place) => place,
+                Hint::Home(home) if home != *self.here() => {
+                    if self.topology().node(&home).is_none_or(|node| !node.entry) {
+                        return Err(self.unknown_session());
+                    }
+                    home
+                }
+                Hint::Home(_) => {
+                    return self.allow_creation(entering, learned).map(|()| None);
+                }
+                Hint::Nobody => return Err(self.still_busy()),
+            };
+            return Ok(Some(Entered::Redirect { to, token: None }));
+        }
+        self.allow_creation(entering, learned).map(|()| None)
+    }
+
+    fn allow_creation(&self, entering: &Entering<'_>, learned: &mut Learned) -> Outcome<()> {
+        if entering.creates == Creates::AtEntry && !self.is_entry() {
+            return Err(self.unknown_session());
+        }
+        self.has_room(0)?;
+        if self.creations.check().is_err() {
+            return Err(Failure::TooManyRequests);
+        }
+        learned.create = true;
+        Ok(())
+    }
+
+    fn unknown_session(&self) -> Failure {
+        let topology = self.topology();
+        let entries = topology.entry_nodes().into_iter().map(|node| node.name.clone());
+        Failure::UnknownSession { entries: entries.take(16).collect() }
+    }
+
+    /// The token, if it names another place than this one, within the tree.
+    fn elsewhere<'a>(&self, entering: &Entering<'a>) -> Option<&'a SessionToken> {
+        entering.token.filter(|token| {
+            let here = self.here();
+            let named = token.session == *entering.session
+                && token.function == self.config.function
+                && self.topology().node(&token.proprietary_location).is_some()
+                && self.topology().node(&token.current_location).is_some();
+            named && (token.current_location != *here || token.proprietary_location != *here)
+        })
+    }
+
+    /// Whether the first `begin` may create, so that a new session costs no
+    /// round trip more than an old one.
+    fn creates_at_once(&self, entering: &Entering<'_>) -> bool {
+        let allowed = match entering.creates {
+            Creates::AtEntry => self.is_entry(),
+            Creates::Anywhere => true,
+        };
+        allowed
+            && self.elsewhere(entering).is_none()
+            && self.has_room(0).is_ok()
+            && !self.creations_exhausted.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
+    /// Counts a creation; past the rate, the next ones have to ask first.
+    fn created(&self, session: &Session) {
+        let relaxed = std::sync::atomic::Ordering::Relaxed;
+        if session.created {
+            self.resident.fetch_add(1, relaxed);
+            self.creations_exhausted.store(self.creations.check().is_err(), relaxed);
+        }
+    }
+}

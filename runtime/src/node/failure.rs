@@ -1,0 +1,102 @@
+//! Why a request or an internal call did not end well.
+
+use std::time::Duration;
+
+use crate::peers::PeerError;
+use crate::protocol::Refusal;
+use crate::session::NodeName;
+use crate::store::StoreError;
+
+/// What a node answers instead of a result. `http` gives each its status, its
+/// code and its page.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Failure {
+    /// No route of the function fits the path.
+    #[error("this function has no such path")]
+    NoRoute,
+    /// Routes fit the path, not the method.
+    #[error("this path does not take that method")]
+    MethodNotAllowed(Vec<http::Method>),
+    /// The session is unknown here, and this node creates none.
+    #[error("this node creates no sessions")]
+    UnknownSession {
+        /// The nodes that do.
+        entries: Vec<NodeName>,
+    },
+    /// Tools asked for a session that is not known here.
+    #[error("no such session is known here")]
+    NoSuchSession,
+    /// The request id was used for another request.
+    #[error("this request id was used for a request with another content")]
+    RequestIdReused,
+    /// The first response was too large to keep.
+    #[error("this request took effect before; its response was too large to keep")]
+    ReplyNotKept {
+        /// The first response's status.
+        status: u16,
+    },
+    /// The session stayed busy.
+    #[error("the session stayed busy")]
+    Busy {
+        /// When to try again.
+        retry_after: Duration,
+    },
+    /// Too many requests.
+    #[error("too many requests")]
+    TooManyRequests,
+    /// Too many new sessions.
+    #[error("no room for more sessions")]
+    NoRoom,
+    /// The turn was lost while the handler ran; nothing was written.
+    #[error("the request lost its turn; nothing was written")]
+    LeaseLost,
+    /// The handler did not end in time; nothing was written.
+    #[error("the handler took too long; nothing was written")]
+    HandlerTimeout,
+    /// The handler panicked; nothing was written.
+    #[error("the handler failed; nothing was written")]
+    HandlerPanicked,
+    /// The session would be too large; nothing was written.
+    #[error("the session would hold {bytes} bytes, more than the {max} allowed")]
+    SessionTooLarge {
+        /// What it would hold.
+        bytes: u64,
+        /// What it may hold.
+        max: u64,
+    },
+    /// The commit's outcome cannot be learned.
+    #[error("whether the request took effect is not known")]
+    OutcomeUnknown,
+    /// The store does not answer, or is full, or recovers.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The protocol refuses.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// Another node refuses or does not answer.
+    #[error(transparent)]
+    Peer(#[from] PeerError),
+    /// The call is not for this node, or its content makes no sense.
+    #[error("{0}")]
+    BadCall(String),
+    /// The handler of propagated values refuses this one.
+    #[error("{0}")]
+    NotTaken(String),
+    /// The calling node is barred here.
+    #[error("this node was given up here")]
+    Barred,
+    /// The other function's state is of a newer schema.
+    #[error("the session's schema {theirs} is newer than this function's {ours}")]
+    SchemaTooNew {
+        /// The offered session's.
+        theirs: u32,
+        /// This function's.
+        ours: u32,
+    },
+    /// The move did not end well; whatever is in doubt is being asked.
+    #[error("{0}")]
+    MoveFailed(String),
+}
+
+/// A node's result.
+pub type Outcome<T> = Result<T, Failure>;

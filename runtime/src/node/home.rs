@@ -1,0 +1,89 @@
+//! Home always knows where its sessions are: the owner tells it, until it
+//! acknowledges.
+
+use super::{Failure, Node, Outcome};
+use crate::failpoint::reach;
+use crate::peers::messages::UpdateCall;
+use crate::protocol::{Event, Refusal};
+use crate::session::{Epoch, Life, NodeName, Record, SessionId};
+use crate::store::Durability;
+
+impl Node {
+    /// Tells home where the session is, if home has not acknowledged that yet.
+    pub(super) async fn tell_home_now(&self, session: &SessionId) {
+        if let Err(failure) = self.tell_home(session).await {
+            tracing::debug!(node = %self.here(), %failure, "home has not been told yet");
+            self.wake.notify_one();
+        }
+    }
+
+    /// Tells home, and writes down that it knows.
+    pub(super) async fn tell_home(&self, session: &SessionId) -> Outcome<()> {
+        let snapshot = self.store.snapshot(session).await?;
+        match &snapshot.slot.record {
+            Some(Record::Owned { life, epoch, untold: true, .. }) => {
+                self.update_home(session, life, *epoch, self.here(), false).await?;
+                reach("target.told").await;
+                self.step(session, &Event::Told { epoch: *epoch }, Durability::Eventual).await?;
+            }
+            Some(Record::Expired { life, epoch }) => {
+                self.update_home(session, life, *epoch, self.here(), true).await?;
+                let event = Event::ExpiryTold { epoch: *epoch };
+                self.step(session, &event, Durability::Eventual).await?;
+                self.lines.changed(session);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Sends `update-session`; an answer that home knows something newer is as
+    /// good as an acknowledgement.
+    pub(super) async fn update_home(
+        &self,
+        session: &SessionId,
+        life: &Life,
+        epoch: Epoch,
+        at: &NodeName,
+        expired: bool,
+    ) -> Outcome<()> {
+        if self.is_barred(&life.home) {
+            return Ok(());
+        }
+        let call = UpdateCall { token: self.token(session, life, epoch, at), expired };
+        let timeout = self.config.peer_timeout;
+        match self.post(&life.home, "update-session", &call, timeout).await {
+            Ok(_) => Ok(()),
+            Err(error) => match error.refusal() {
+                Some(Refusal::StaleEpoch { epoch: known }) if *known >= epoch => Ok(()),
+                _ => Err(error.into()),
+            },
+        }
+    }
+
+    /// `update-session`: an owner says where a session of ours is, or that it ended.
+    pub(crate) async fn updated(&self, from: &NodeName, call: &UpdateCall) -> Outcome<()> {
+        self.admit(from)?;
+        let token = &call.token;
+        self.admit(&token.current_location)?;
+        if token.proprietary_location != *self.here() {
+            let home = &token.proprietary_location;
+            return Err(Failure::BadCall(format!("home of this session is {home}")));
+        }
+        let Some(incarnation) = token.incarnation else {
+            return Err(Failure::BadCall("the token names no incarnation".to_owned()));
+        };
+        let life = Life { home: self.here().clone(), incarnation };
+        let event = if call.expired {
+            Event::HomeExpired { life, epoch: token.epoch }
+        } else {
+            Event::HomeUpdate { life, epoch: token.epoch, to: token.current_location.clone() }
+        };
+        reach("home.update").await;
+        // Rule 3: home's acknowledgement lets the owner forget.
+        self.step(&token.session, &event, Durability::Synced).await?;
+        reach("home.updated").await;
+        self.lines.changed(&token.session);
+        Ok(())
+    }
+}

@@ -1,0 +1,208 @@
+//! A client's request, from the line to the answer.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use sha2::Digest as _;
+use tokio::time::Instant;
+
+use super::enter::{Creates, Entered, Entering};
+use super::lines::NoTurn;
+use super::{Failure, Node, Outcome};
+use crate::edge_db::{ReadDb, Reader};
+use crate::function::{Error, Matched, NoRoute, Request, Response};
+use crate::protocol::Access;
+use crate::session::{Digest, NodeName, RequestId, SessionId, SessionToken};
+use crate::store::{ReadGuard, Session};
+
+/// A request as the node gets it.
+#[derive(Debug)]
+pub struct Call {
+    /// `X-session`.
+    pub session: SessionId,
+    /// `X-session-request-id`; without one there is no protection against repeats.
+    pub request_id: Option<RequestId>,
+    /// `X-session-token`: a hint, never believed.
+    pub token: Option<SessionToken>,
+    /// `X-Timeout`: shortens the handler's time for this call.
+    pub timeout: Option<Duration>,
+    /// What the handler gets.
+    pub request: Request,
+}
+
+/// What the node answers.
+#[derive(Debug)]
+pub enum Answer {
+    /// The handler's response.
+    Response {
+        /// Status, headers, body.
+        response: Response,
+        /// Where the session is.
+        token: SessionToken,
+        /// It is the first response to a repeated request.
+        replayed: bool,
+    },
+    /// The handler's error; nothing was written.
+    Error {
+        /// Status and sentence.
+        error: Error,
+        /// Where the session is.
+        token: SessionToken,
+    },
+    /// The session is elsewhere.
+    Redirect {
+        /// The node to ask.
+        to: NodeName,
+        /// The same as a token, if this node knows the session.
+        token: Option<SessionToken>,
+    },
+}
+
+/// A request is in flight until this is dropped.
+struct InFlight<'a>(&'a Node);
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Node {
+    /// Runs a request in its session, or says where to send it.
+    pub async fn invoke(&self, call: Call) -> Outcome<Answer> {
+        let _in_flight = self.take_in()?;
+        let request = &call.request;
+        let matched =
+            self.function.resolve(request.method(), request.path()).map_err(|none| match none {
+                NoRoute::NotFound => Failure::NoRoute,
+                NoRoute::MethodNotAllowed(allowed) => Failure::MethodNotAllowed(allowed),
+            })?;
+        match matched.access {
+            Access::Read => self.read(call, &matched).await,
+            Access::Write => self.write(call, matched).await,
+        }
+    }
+
+    /// Whether another request may be taken in (`max_inflight`).
+    pub fn has_capacity(&self) -> bool {
+        let most = self.config.max_inflight;
+        most == 0 || self.in_flight.load(Ordering::Relaxed) < most
+    }
+
+    fn take_in(&self) -> Outcome<InFlight<'_>> {
+        let before = self.in_flight.fetch_add(1, Ordering::Relaxed);
+        let counted = InFlight(self);
+        let most = self.config.max_inflight;
+        if most != 0 && before >= most {
+            return Err(Failure::TooManyRequests);
+        }
+        Ok(counted)
+    }
+
+    /// A read-only request: no lease, no line. It sees one version throughout, or
+    /// runs again.
+    async fn read(&self, call: Call, matched: &Matched) -> Outcome<Answer> {
+        let until = Instant::now() + self.config.session_wait;
+        let line = self.lines.stand(&call.session);
+        loop {
+            let entering = Entering {
+                session: &call.session,
+                access: Access::Read,
+                request: None,
+                token: call.token.as_ref(),
+                creates: Creates::AtEntry,
+                until,
+            };
+            let session = match self.enter(&entering, &line).await? {
+                Entered::Run { session, .. } => session,
+                Entered::Redirect { to, token } => return Ok(Answer::Redirect { to, token }),
+                // Reads are not remembered.
+                Entered::Replay { .. } => continue,
+            };
+            let token = self.token(&call.session, &session.life, session.epoch, self.here());
+            let reader = self.reader(&call, &session);
+            let db = ReadDb::new(reader, self.place(&session, &call.session, None));
+            let request = self.prepared(&call, call.request.clone());
+            let running = self.function.run_read(matched, request, &db);
+            match self.timed(call.timeout, running).await? {
+                Err(error) if error.is_stale_read() => {
+                    if Instant::now() >= until {
+                        return Err(self.still_busy());
+                    }
+                }
+                Err(error) => return Ok(self.failed(error, token)),
+                Ok(response) => return Ok(Answer::Response { response, token, replayed: false }),
+            }
+        }
+    }
+
+    fn reader(&self, call: &Call, session: &Session) -> Reader {
+        let frozen = self.local.reads_go_on(&call.session, self.config.leaving_reads);
+        let guard = ReadGuard::Version {
+            life: session.life.clone(),
+            epoch: session.epoch,
+            version: session.version,
+            frozen,
+        };
+        Reader {
+            store: std::sync::Arc::clone(&self.store),
+            session: call.session.clone(),
+            guard,
+            inline: session.data.clone(),
+        }
+    }
+
+    /// A writing request: in line, then with the lease.
+    async fn write(&self, call: Call, matched: Matched) -> Outcome<Answer> {
+        let until = Instant::now() + self.config.session_wait;
+        let line = self.lines.stand(&call.session);
+        let turn = line.turn(self.config.max_waiting, until).await.map_err(|none| match none {
+            NoTurn::Full => Failure::TooManyRequests,
+            NoTurn::Late => self.still_busy(),
+        })?;
+        let node = self.clone();
+        // From here on a client that goes away changes nothing: the request runs
+        // to its commit, and the session is free for the next one.
+        let running = tokio::spawn(async move {
+            let outcome = node.write_in_turn(call, &matched, &line, until).await;
+            drop(turn);
+            outcome
+        });
+        running.await.unwrap_or(Err(Failure::HandlerPanicked))
+    }
+
+    pub(super) fn still_busy(&self) -> Failure {
+        Failure::Busy { retry_after: Duration::from_secs(1).min(self.config.session_wait) }
+    }
+
+    /// The request with what the handler may ask of it.
+    pub(super) fn prepared(&self, call: &Call, request: Request) -> Request {
+        request.with_session(call.session.clone()).with_request_id(call.request_id.clone())
+    }
+
+    /// An author's error; a store's failure behind it is the store's.
+    pub(super) fn failed(&self, error: Error, token: SessionToken) -> Answer {
+        if let Some(cause) = error.cause() {
+            tracing::error!(
+                node = %self.here(), function = %self.config.function, %cause, "the handler failed"
+            );
+        }
+        Answer::Error { error, token }
+    }
+}
+
+/// What makes a request the same request, for its id.
+pub(super) fn digest(request: &Request) -> Digest {
+    let mut hash = sha2::Sha256::new();
+    let parts = [
+        request.method().as_str().as_bytes(),
+        request.path().as_bytes(),
+        request.raw_query().unwrap_or_default().as_bytes(),
+        request.body(),
+    ];
+    for part in parts {
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part);
+    }
+    Digest(hash.finalize().into())
+}

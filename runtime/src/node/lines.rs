@@ -1,0 +1,157 @@
+//! The line of requests in front of each session, first come first served.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::futures::Notified;
+use tokio::sync::{Notify, OwnedMutexGuard};
+use tokio::time::{Instant, timeout_at};
+
+use crate::session::SessionId;
+
+const SHARDS: usize = 64;
+
+/// One session's line.
+#[derive(Debug, Default)]
+pub(super) struct Line {
+    /// Tokio's mutex is fair: waiters are served in the order they came.
+    turn: Arc<tokio::sync::Mutex<()>>,
+    changed: Notify,
+    waiting: AtomicUsize,
+}
+
+/// All lines of a node. A line exists while somebody stands in it.
+#[derive(Debug)]
+pub(super) struct Lines {
+    hasher: RandomState,
+    shards: Vec<Mutex<HashMap<SessionId, Arc<Line>>>>,
+}
+
+/// A place in a line; leaving it forgets a line that nobody stands in.
+#[derive(Debug)]
+pub(super) struct Place {
+    lines: Arc<Lines>,
+    session: SessionId,
+    line: Arc<Line>,
+}
+
+/// It is this request's turn, until this is dropped.
+#[derive(Debug)]
+pub(super) struct Turn {
+    _guard: OwnedMutexGuard<()>,
+}
+
+/// Why a request did not get its turn.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum NoTurn {
+    /// The line is too long.
+    Full,
+    /// It took too long.
+    Late,
+}
+
+impl Lines {
+    pub(super) fn new() -> Arc<Self> {
+        let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
+        Arc::new(Self { hasher: RandomState::new(), shards })
+    }
+
+    fn shard(&self, session: &SessionId) -> &Mutex<HashMap<SessionId, Arc<Line>>> {
+        let hash = usize::try_from(self.hasher.hash_one(session) % SHARDS as u64).unwrap_or(0);
+        &self.shards[hash]
+    }
+
+    /// Steps into the session's line.
+    pub(super) fn stand(self: &Arc<Self>, session: &SessionId) -> Place {
+        let line = Arc::clone(self.shard(session).lock().entry(session.clone()).or_default());
+        Place { lines: Arc::clone(self), session: session.clone(), line }
+    }
+
+    /// Wakes everybody who waits for the session's record to change.
+    pub(super) fn changed(&self, session: &SessionId) {
+        if let Some(line) = self.shard(session).lock().get(session) {
+            line.changed.notify_waiters();
+        }
+    }
+}
+
+impl Place {
+    /// Waits for this request's turn.
+    pub(super) async fn turn(&self, most: usize, until: Instant) -> Result<Turn, NoTurn> {
+        if let Ok(guard) = Arc::clone(&self.line.turn).try_lock_owned() {
+            return Ok(Turn { _guard: guard });
+        }
+        if self.line.waiting.fetch_add(1, Ordering::Relaxed) >= most {
+            self.line.waiting.fetch_sub(1, Ordering::Relaxed);
+            return Err(NoTurn::Full);
+        }
+        let waiting = Waiting(&self.line.waiting);
+        let turn = timeout_at(until, Arc::clone(&self.line.turn).lock_owned()).await;
+        drop(waiting);
+        turn.map(|guard| Turn { _guard: guard }).map_err(|_| NoTurn::Late)
+    }
+
+    /// Ends when this process changes the record, counted from this call on.
+    pub(super) fn changed(&self) -> Notified<'_> {
+        self.line.changed.notified()
+    }
+}
+
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut shard = self.lines.shard(&self.session).lock();
+        // Ours and the map's: nobody else stands here.
+        if Arc::strong_count(&self.line) == 2 {
+            shard.remove(&self.session);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn turns_are_first_come_first_served_and_lines_are_forgotten() {
+        let lines = Lines::new();
+        let session = SessionId::new("s").unwrap();
+        let soon = Instant::now() + Duration::from_secs(5);
+        let first = lines.stand(&session);
+        let turn = first.turn(2, soon).await.unwrap();
+        let order = Arc::new(Mutex::new(Vec::new()));
+        let mut tasks = Vec::new();
+        for index in 0..2 {
+            let place = lines.stand(&session);
+            let order = Arc::clone(&order);
+            tasks.push(tokio::spawn(async move {
+                let _turn = place.turn(2, soon).await.unwrap();
+                order.lock().push(index);
+            }));
+            // Let it stand in line before the next one does.
+            while first.line.waiting.load(Ordering::Relaxed) != index + 1 {
+                tokio::task::yield_now().await;
+            }
+        }
+        let late = lines.stand(&session);
+        assert_eq!(late.turn(2, soon).await.err(), Some(NoTurn::Full));
+        assert_eq!(late.turn(9, Instant::now()).await.err(), Some(NoTurn::Late));
+        drop((turn, first, late));
+        for task in tasks {
+            task.await.unwrap();
+        }
+        assert_eq!(*order.lock(), [0, 1]);
+        assert!(lines.shards.iter().all(|shard| shard.lock().is_empty()));
+    }
+}

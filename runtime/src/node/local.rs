@@ -1,0 +1,147 @@
+//! What this process alone remembers of moves. Lost with the process, by design:
+//! everything that must outlive it is in the store.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use crate::session::{Epoch, Nonce, SessionId};
+
+#[derive(Debug, Default)]
+struct Memory {
+    /// Source: when this process froze a session. Reads go on for a while.
+    frozen: HashMap<SessionId, Instant>,
+    /// Source: when the target was last heard of. A silent one is asked.
+    heard: HashMap<SessionId, Instant>,
+    /// Target: since when this process knows that a session arrived.
+    arrived: HashMap<SessionId, (Epoch, Instant)>,
+    /// Target: pulls that a task of this process works on.
+    pulling: HashMap<SessionId, Nonce>,
+    /// Target: since when this process sees a pull that none of its tasks works on.
+    orphans: HashMap<SessionId, (Nonce, Instant)>,
+}
+
+/// What this process alone remembers of moves.
+#[derive(Debug, Default)]
+pub(super) struct Local {
+    memory: Mutex<Memory>,
+}
+
+/// A pull that a task of this process works on, until this is dropped.
+#[derive(Debug)]
+pub(super) struct Pulling {
+    local: Arc<Local>,
+    session: SessionId,
+}
+
+impl Local {
+    /// The session is about to be frozen: the clock of its last reads runs.
+    pub(super) fn freezing(&self, session: &SessionId) {
+        self.memory.lock().frozen.entry(session.clone()).or_insert_with(Instant::now);
+    }
+
+    /// The move is over, for good or not.
+    pub(super) fn over(&self, session: &SessionId) {
+        let mut memory = self.memory.lock();
+        memory.frozen.remove(session);
+        memory.heard.remove(session);
+    }
+
+    /// Whether a frozen session may still be read. A process that does not know
+    /// when the freeze was says no.
+    pub(super) fn reads_go_on(&self, session: &SessionId, leaving_reads: Duration) -> bool {
+        let memory = self.memory.lock();
+        memory.frozen.get(session).is_some_and(|frozen| frozen.elapsed() < leaving_reads)
+    }
+
+    /// The target was heard of.
+    pub(super) fn heard(&self, session: &SessionId) {
+        self.memory.lock().heard.insert(session.clone(), Instant::now());
+    }
+
+    /// Whether the target has been silent for `long`; this process counts from
+    /// when it first looked.
+    pub(super) fn silent_for(&self, session: &SessionId, long: Duration) -> bool {
+        let memory = self.memory.lock();
+        memory.heard.get(session).is_none_or(|heard| heard.elapsed() >= long)
+    }
+
+    /// The session arrived under `epoch`.
+    pub(super) fn arrived(&self, session: &SessionId, epoch: Epoch) {
+        self.memory.lock().arrived.insert(session.clone(), (epoch, Instant::now()));
+    }
+
+    /// Whether the source had the time to stop its reads, counted from when this
+    /// process first saw the session here.
+    pub(super) fn source_is_quiet(
+        &self,
+        session: &SessionId,
+        epoch: Epoch,
+        leaving_reads: Duration,
+    ) -> bool {
+        let mut memory = self.memory.lock();
+        match memory.arrived.get(session) {
+            Some((seen, since)) if *seen == epoch => since.elapsed() >= leaving_reads,
+            _ => {
+                memory.arrived.insert(session.clone(), (epoch, Instant::now()));
+                false
+            }
+        }
+    }
+
+    /// The session is settled: nobody needs to know when it arrived.
+    pub(super) fn settled(&self, session: &SessionId) {
+        self.memory.lock().arrived.remove(session);
+    }
+
+    /// A task begins to work on a pull; `None` if one does already.
+    pub(super) fn pull(self: &Arc<Self>, session: &SessionId, nonce: Nonce) -> Option<Pulling> {
+        let mut memory = self.memory.lock();
+        if memory.pulling.contains_key(session) {
+            return None;
+        }
+        memory.pulling.insert(session.clone(), nonce);
+        Some(Pulling { local: Arc::clone(self), session: session.clone() })
+    }
+
+    /// Whether a task of this process works on a pull of this session.
+    pub(super) fn is_pulling(&self, session: &SessionId) -> bool {
+        self.memory.lock().pulling.contains_key(session)
+    }
+
+    /// How many pulls this process works on.
+    pub(super) fn pulls(&self) -> usize {
+        self.memory.lock().pulling.len()
+    }
+
+    /// Whether a pull has been without a task of this process for `long`.
+    pub(super) fn orphaned_for(&self, session: &SessionId, nonce: Nonce, long: Duration) -> bool {
+        let mut memory = self.memory.lock();
+        if memory.pulling.contains_key(session) {
+            memory.orphans.remove(session);
+            return false;
+        }
+        match memory.orphans.get(session) {
+            Some((seen, since)) if *seen == nonce => {
+                let old = since.elapsed() >= long;
+                if old {
+                    memory.orphans.remove(session);
+                }
+                old
+            }
+            _ => {
+                memory.orphans.insert(session.clone(), (nonce, Instant::now()));
+                false
+            }
+        }
+    }
+}
+
+impl Drop for Pulling {
+    fn drop(&mut self) {
+        self.local.memory.lock().pulling.remove(&self.session);
+    }
+}

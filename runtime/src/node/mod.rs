@@ -1,0 +1,301 @@
+//! The node at work: one function's sessions at one node.
+//!
+//! A [`Node`] owns no record: the store does, and the protocol decides. What is
+//! here is the I/O around them:
+//!
+//! - `invoke`, `enter`, `run`: a client's request, from the line to the commit
+//! - `pull`: this node is the target of a move
+//! - `source`: this node is the source of a move
+//! - `offload`: who should take a session, or give one back
+//! - `locate`: where a session is, as far as anyone knows
+//! - `home`: who has to be told where a session is
+//! - `outbox`: messages that commits send to other nodes
+//! - `recover`: whoever is in doubt asks
+//! - `expire`: idle sessions and old pointers end
+//! - `lines`, `leases`, `local`: what this process remembers while it runs
+
+mod calls;
+mod config;
+mod enter;
+mod expire;
+mod failure;
+mod home;
+mod invoke;
+mod leases;
+mod lines;
+mod local;
+mod locate;
+mod offload;
+mod outbox;
+mod pull;
+mod recover;
+mod run;
+mod source;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::{Notify, Semaphore};
+use tokio_util::task::TaskTracker;
+
+pub use config::NodeConfig;
+pub use failure::{Failure, Outcome};
+pub use invoke::{Answer, Call};
+
+use crate::function::Function;
+use crate::peers::Peers;
+use crate::peers::messages::{NodeStatus, OffloadStatus, WIRE_VERSION};
+use crate::session::{NodeName, SessionId, SessionToken};
+use crate::store::{SessionStore, StoreError};
+use crate::topology::Topology;
+use leases::Leases;
+use lines::Lines;
+use local::Local;
+
+/// One function's sessions at one node. Cheap to clone.
+#[derive(Clone)]
+pub struct Node(Arc<Inner>);
+
+/// What a node is made of.
+pub(crate) struct Inner {
+    config: NodeConfig,
+    function: Function,
+    store: Arc<dyn SessionStore>,
+    peers: Arc<dyn Peers>,
+    caller: Option<Arc<dyn crate::edge_db::Caller>>,
+    topology: RwLock<Arc<Topology>>,
+    lines: Arc<Lines>,
+    leases: Arc<Leases>,
+    local: Arc<Local>,
+    /// Nodes that a person gave up; the store has the truth.
+    barred: RwLock<BTreeSet<NodeName>>,
+    /// Sessions that are here, as last counted.
+    resident: AtomicU64,
+    in_flight: AtomicUsize,
+    pulls: Semaphore,
+    creations: DefaultDirectRateLimiter,
+    /// The rate was reached: a new session has to ask first.
+    creations_exhausted: AtomicBool,
+    /// The recovery loop has something to do at once.
+    wake: Notify,
+    /// Sessions somebody works on in the background, so that nobody else begins.
+    working: Mutex<BTreeSet<SessionId>>,
+    tasks: TaskTracker,
+}
+
+impl std::ops::Deref for Node {
+    type Target = Inner;
+
+    fn deref(&self) -> &Inner {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Node {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} at {}", self.config.function, self.config.here)
+    }
+}
+
+/// The parts of a node that come from outside.
+pub struct Parts {
+    /// Its settings.
+    pub config: NodeConfig,
+    /// The author's function.
+    pub function: Function,
+    /// Where it keeps its sessions.
+    pub store: Arc<dyn SessionStore>,
+    /// How it reaches the other nodes.
+    pub peers: Arc<dyn Peers>,
+    /// How handlers invoke other functions.
+    pub(crate) caller: Option<Arc<dyn crate::edge_db::Caller>>,
+    /// The tree.
+    pub topology: Arc<Topology>,
+}
+
+impl Node {
+    /// Puts a node together. Nothing runs in the background before [`Node::start`].
+    pub fn new(parts: Parts) -> Self {
+        let rate = std::num::NonZeroU32::new(parts.config.creation_rate)
+            .unwrap_or(std::num::NonZeroU32::MIN);
+        Self(Arc::new(Inner {
+            pulls: Semaphore::new(parts.config.max_pulls.max(1)),
+            creations: RateLimiter::direct(Quota::per_second(rate)),
+            creations_exhausted: AtomicBool::new(false),
+            config: parts.config,
+            function: parts.function,
+            store: parts.store,
+            peers: parts.peers,
+            caller: parts.caller,
+            topology: RwLock::new(parts.topology),
+            lines: Lines::new(),
+            leases: Arc::default(),
+            local: Arc::default(),
+            barred: RwLock::default(),
+            resident: AtomicU64::new(0),
+            in_flight: AtomicUsize::new(0),
+            wake: Notify::new(),
+            working: Mutex::default(),
+            tasks: TaskTracker::new(),
+        }))
+    }
+
+    /// Starts what runs in the background: leases, recovery, expiry. It ends when
+    /// the returned guard is dropped.
+    #[must_use]
+    pub fn start(&self) -> Background {
+        let ttl = self.config.lease_ttl;
+        let tasks = vec![
+            tokio::spawn(Arc::clone(&self.leases).renew_all(Arc::clone(&self.store), ttl)),
+            tokio::spawn(self.clone().recover_forever()),
+            tokio::spawn(self.clone().expire_forever()),
+            tokio::spawn(self.clone().mend_forever()),
+        ];
+        Background { tasks }
+    }
+
+    /// This node's name.
+    pub fn here(&self) -> &NodeName {
+        &self.config.here
+    }
+
+    /// Its settings.
+    pub fn config(&self) -> &NodeConfig {
+        &self.config
+    }
+
+    /// The tree, as it is now.
+    pub fn topology(&self) -> Arc<Topology> {
+        Arc::clone(&self.topology.read())
+    }
+
+    /// Replaces the tree.
+    pub fn set_topology(&self, topology: Arc<Topology>) {
+        *self.topology.write() = topology;
+    }
+
+    /// Whether the store answers and no recovery is due.
+    pub async fn ready(&self) -> bool {
+        self.store.now().await.is_ok()
+    }
+
+    /// Waits until the work that requests left behind (messages, home updates,
+    /// settling) has ended. Call it after the last request.
+    pub async fn drained(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    /// Whether this node creates sessions for clients.
+    fn is_entry(&self) -> bool {
+        self.topology().node(self.here()).is_some_and(|node| node.entry)
+    }
+
+    fn is_barred(&self, node: &NodeName) -> bool {
+        self.barred.read().contains(node)
+    }
+
+    /// A peer may call: it is in the tree and nobody gave it up.
+    pub(crate) fn admit(&self, from: &NodeName) -> Outcome<()> {
+        if self.topology().node(from).is_none() {
+            return Err(Failure::BadCall(format!("{from} is not in this node's topology")));
+        }
+        if self.is_barred(from) {
+            return Err(Failure::Barred);
+        }
+        Ok(())
+    }
+
+    /// A token that says where a session is.
+    fn token(
+        &self,
+        session: &SessionId,
+        life: &crate::session::Life,
+        epoch: crate::session::Epoch,
+        at: &NodeName,
+    ) -> SessionToken {
+        SessionToken {
+            session: session.clone(),
+            proprietary_location: life.home.clone(),
+            current_location: at.clone(),
+            function: self.config.function.clone(),
+            epoch,
+            incarnation: Some(life.incarnation),
+            v: crate::session::token::TOKEN_VERSION,
+        }
+    }
+
+    /// Runs something after the answer went out, tracked for the drain.
+    fn later(&self, work: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(work);
+    }
+
+    /// A step after [`StoreError::Restarted`] recovers and is tried once more.
+    async fn step(
+        &self,
+        session: &SessionId,
+        event: &crate::protocol::Event,
+        durability: crate::store::Durability,
+    ) -> Outcome<crate::protocol::Reply> {
+        let mut outcome = self.store.step(session, event, durability).await;
+        if matches!(outcome, Err(StoreError::Restarted)) {
+            self.store.recover_restart().await?;
+            outcome = self.store.step(session, event, durability).await;
+        }
+        let reply = outcome??;
+        tracing::debug!(
+            node = %self.here(), function = %self.config.function,
+            session = session.log_hash(), ?event, ?reply, "step"
+        );
+        Ok(reply)
+    }
+
+    /// Whether sessions of descendants are taken.
+    pub async fn offload_status(&self) -> Outcome<OffloadStatus> {
+        let is_root = self.topology().root().name == *self.here();
+        let kept = self.store.setting("status").await?;
+        Ok(match kept.as_deref() {
+            Some("reject") if !is_root => OffloadStatus::Reject,
+            _ => OffloadStatus::Accept,
+        })
+    }
+
+    /// What `/_/status` answers.
+    pub async fn status(&self) -> NodeStatus {
+        let counts = self.store.counts().await;
+        let status = self.offload_status().await.unwrap_or_default();
+        let store = counts.as_ref().err().map_or_else(|| "ok".to_owned(), ToString::to_string);
+        let counts = counts.unwrap_or_default();
+        NodeStatus {
+            node: self.here().clone(),
+            function: self.config.function.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            wire_version: WIRE_VERSION,
+            sessions: counts.resident,
+            pending: counts.pending,
+            in_flight: self.in_flight.load(Ordering::Relaxed) as u64,
+            moves: self.local.pulls() as u64,
+            status,
+            promise: format!("{:?}", self.store.promise()).to_lowercase(),
+            barred: self.barred.read().iter().cloned().collect(),
+            store,
+        }
+    }
+}
+
+/// What runs in the background of a node; ends when dropped.
+#[derive(Debug)]
+pub struct Background {
+    tasks: Vec<tokio::task::JoinHandle<()>>,
+}
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        for task in &self.tasks {
+            task.abort();
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! This node is the target of a move: it opens a pull, fetches the session,
+//! installs it and settles with the source.
+
+use std::time::Duration;
+
+use backon::{ExponentialBuilder, Retryable};
+use tokio::time::Instant;
+
+use super::calls::read;
+use super::{Failure, Node, Outcome};
+use crate::failpoint::reach;
+use crate::peers::messages::{MigrateCall, MoveReport, OpenAnswer, Phase};
+use crate::peers::{PeerAnswer, PeerError};
+use crate::protocol::{Event, Refusal};
+use crate::session::{Epoch, Life, NodeName, Nonce, Page, Pull, SessionId, SessionToken};
+use crate::store::{Durability, Staged};
+
+/// The moments of a move, as its target sees them.
+struct Moments {
+    began: Instant,
+    frozen: Option<Instant>,
+    serving: Option<Instant>,
+    bytes: u64,
+}
+
+impl Node {
+    /// Pulls the session that `token` names from where the token says it is.
+    pub(super) async fn pull(&self, token: &SessionToken) -> Outcome<MoveReport> {
+        let Some(incarnation) = token.incarnation else {
+            return Err(Failure::BadCall("the token names no incarnation".to_owned()));
+        };
+        if token.current_location == *self.here() {
+            return Err(Failure::BadCall("the session is here already".to_owned()));
+        }
+        let pull = Pull {
+            life: Life { home: token.proprietary_location.clone(), incarnation },
+            next_epoch: token.epoch + 1,
+            from: token.current_location.clone(),
+            nonce: Nonce(rand::random()),
+        };
+        self.admit(&pull.from)?;
+        let Ok(_permit) = self.pulls.acquire().await else {
+            return Err(Failure::MoveFailed("the node is stopping".to_owned()));
+        };
+        let Some(_pulling) = self.local.pull(&token.session, pull.nonce) else {
+            return Err(Failure::Refused(Refusal::MoveOpen));
+        };
+        let mut moments = Moments { began: Instant::now(), frozen: None, serving: None, bytes: 0 };
+        let session = &token.session;
+        self.step(session, &Event::OpenPull(pull.clone()), Durability::Synced).await?;
+        if let Err(failure) = self.fetch(session, &pull, &mut moments).await {
+            self.give_up(session, &pull).await;
+            return Err(failure);
+        }
+        self.install(session, &pull).await?;
+        moments.serving = Some(Instant::now());
+        self.lines.changed(session);
+        self.settle(session, &pull.life, pull.next_epoch, &pull.from, pull.nonce).await;
+        let node = self.clone();
+        let told = session.clone();
+        // Home learns it at once; should that fail, the recovery loop goes on.
+        self.later(async move { node.tell_home_now(&told).await });
+        Ok(self.report(session, &pull, &moments))
+    }
+
+    /// Opens the move at the source and brings all pages into the stage.
+    async fn fetch(&self, session: &SessionId, pull: &Pull, moments: &mut Moments) -> Outcome<()> {
+        reach("target.opened").await;
+        let mut call =
+            MigrateCall::of_pull(session.clone(), pull, self.here().clone(), Phase::Open);
+        let answer = self.ask_source(pull, &call, self.config.peer_timeout).await?;
+        let opened: OpenAnswer = read(&pull.from, &answer)?;
+        let ours = self.function.schema();
+        if opened.schema > ours {
+            return Err(Failure::SchemaTooNew { theirs: opened.schema, ours });
+        }
+        self.has_room(opened.bytes)?;
+        moments.bytes = opened.bytes;
+        reach("target.agreed").await;
+        call.phase = Phase::Freeze;
+        moments.frozen = Some(Instant::now());
+        loop {
+            let timeout = self.config.peer_timeout + self.config.freeze_wait;
+            let answer = self.ask_source(pull, &call, timeout).await?;
+            let page = Page::decode(&answer.body)
+                .map_err(|bad| super::calls::unreachable(&pull.from, bad.to_string()))?;
+            reach("target.frozen").await;
+            if let Some(totals) = &page.totals {
+                moments.bytes = totals.bytes;
+            }
+            match self.store.stage(session, pull.nonce, &page).await? {
+                Staged::Complete => break,
+                Staged::More if page.next.is_some() => call.cursor = page.next,
+                Staged::Closed => return Err(Failure::Refused(Refusal::NoSuchMove)),
+                Staged::More | Staged::Mismatch => {
+                    let why = "the pages do not add up to the session; the move was given up";
+                    return Err(Failure::MoveFailed(why.to_owned()));
+                }
+            }
+        }
+        reach("target.staged").await;
+        Ok(())
+    }
+
+    /// A call to the source, repeated while it cannot be reached: every phase may
+    /// be asked again.
+    async fn ask_source(
+        &self,
+        pull: &Pull,
+        call: &MigrateCall,
+        timeout: Duration,
+    ) -> Result<PeerAnswer, PeerError> {
+        let backoff = ExponentialBuilder::default()
+            .with_min_delay(Duration::from_millis(20))
+            .with_max_times(4)
+            .with_jitter();
+        (|| self.post(&pull.from, "migrate-session", call, timeout))
+            .retry(backoff)
+            .when(PeerError::unreachable)
+            .await
+    }
+
+    async fn install(&self, session: &SessionId, pull: &Pull) -> Outcome<()> {
+        let event = Event::Install { pull: pull.clone() };
+        let outcome = self.step(session, &event, Durability::Synced).await;
+        // Whether or not the store said yes in time: it may be here.
+        self.local.arrived(session, pull.next_epoch);
+        outcome?;
+        tracing::info!(
+            node = %self.here(), function = %self.config.function, session = session.log_hash(),
+            epoch = pull.next_epoch, from = %pull.from, "installed"
+        );
+        reach("target.installed").await;
+        Ok(())
+    }
+
+    /// Closes a pull, so that nothing of it can install. If the store does not
+    /// answer, the source's question or the recovery loop closes it.
+    async fn give_up(&self, session: &SessionId, pull: &Pull) {
+        let event = Event::ClosePull { nonce: pull.nonce };
+        if let Err(failure) = self.step(session, &event, Durability::Synced).await {
+            tracing::warn!(node = %self.here(), %failure, "a pull could not be closed yet");
+        }
+        self.lines.changed(session);
+    }
+
+    /// Tells the source that the session is here, until it acknowledges; after a
+    /// few tries the recovery loop goes on.
+    pub(super) async fn settle(
+        &self,
+        session: &SessionId,
+        life: &Life,
+        epoch: Epoch,
+        from: &NodeName,
+        nonce: Nonce,
+    ) {
+        let pull = Pull { life: life.clone(), next_epoch: epoch, from: from.clone(), nonce };
+        let call = MigrateCall::of_pull(session.clone(), &pull, self.here().clone(), Phase::Done);
+        let backoff = ExponentialBuilder::default()
+            .with_min_delay(Duration::from_millis(10))
+            .with_max_times(3)
+            .with_jitter();
+        let acknowledged =
+            (|| self.migrate(from, &call)).retry(backoff).when(PeerError::unreachable).await;
+        let event = match acknowledged {
+            Ok(_) => {
+                reach("target.done").await;
+                Event::Settled { epoch }
+            }
+            Err(error) => match error.refusal() {
+                Some(Refusal::Superseded { epoch: by_epoch }) => {
+                    tracing::warn!(
+                        node = %self.here(), session = session.log_hash(), epoch, by_epoch, %from,
+                        "the session went on without this node; its data is kept in lost+found"
+                    );
+                    Event::Superseded { epoch, by_epoch: *by_epoch, to: from.clone() }
+                }
+                _ => {
+                    tracing::debug!(node = %self.here(), %error, "not settled yet");
+                    self.wake.notify_one();
+                    return;
+                }
+            },
+        };
+        match self.step(session, &event, Durability::Synced).await {
+            Ok(_) => self.local.settled(session),
+            Err(failure) => tracing::debug!(node = %self.here(), %failure, "not settled yet"),
+        }
+        self.lines.changed(session);
+        reach("target.settled").await;
+    }
+
+    fn report(&self, session: &SessionId, pull: &Pull, moments: &Moments) -> MoveReport {
+        let ms = |duration: Duration| duration.as_secs_f64() * 1000.0;
+        let downtime = match (moments.frozen, moments.serving) {
+            (Some(frozen), Some(serving)) => serving - frozen,
+            _ => Duration::ZERO,
+        };
+        let report = MoveReport {
+            token: self.token(session, &pull.life, pull.next_epoch, self.here()),
+            accepted_by: self.here().clone(),
+            bytes: moments.bytes,
+            took_ms: ms(moments.began.elapsed()),
+            downtime_ms: ms(downtime),
+        };
+        crate::metrics::moved(&self.config, &pull.from, &report);
+        report
+    }
+
+    /// Whether another session of this size may come.
+    pub(super) fn has_room(&self, bytes: u64) -> Outcome<()> {
+        let resident = self.resident.load(std::sync::atomic::Ordering::Relaxed);
+        if resident >= self.config.max_sessions || bytes > self.config.max_session_bytes {
+            return Err(Failure::NoRoom);
+        }
+        Ok(())
+    }
+}

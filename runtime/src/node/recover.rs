@@ -1,0 +1,206 @@
+//! Whoever is in doubt asks, until nobody is.
+
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use tokio::time::Instant;
+
+use super::{Failure, Node, Outcome};
+use crate::peers::messages::MigrateCall;
+use crate::protocol::Event;
+use crate::session::{Life, NodeName, Pull, Record, SessionId, Transfer};
+use crate::store::{Durability, StoreError};
+
+/// Sessions in doubt that are looked after at once.
+const AT_ONCE: usize = 32;
+/// Sessions in doubt that one turn looks at.
+const A_TURN: usize = 4096;
+/// Between two passes over the index.
+const MEND_EVERY: Duration = Duration::from_secs(300);
+
+/// The key under which a barred node is kept in the store's settings.
+fn barred_key(node: &NodeName) -> String {
+    format!("barred/{node}")
+}
+
+impl Node {
+    pub(super) async fn recover_forever(self) {
+        let mut failing_since: Option<Instant> = None;
+        loop {
+            match self.recover_once().await {
+                Ok(()) => failing_since = None,
+                Err(failure) => {
+                    let since = failing_since.get_or_insert_with(Instant::now);
+                    if since.elapsed() < Duration::from_secs(1) {
+                        tracing::warn!(node = %self.here(), %failure, "recovery waits for the store");
+                    }
+                }
+            }
+            let tick = self.config.recovery_tick();
+            let _ = tokio::time::timeout(tick, self.wake.notified()).await;
+            // A wake-up is no reason to spin.
+            tokio::time::sleep(tick / 4).await;
+        }
+    }
+
+    /// One turn: recovers a restarted store, then looks after every session about
+    /// which somebody has to be asked or told something.
+    pub(super) async fn recover_once(&self) -> Outcome<()> {
+        let pending = match self.store.pending(A_TURN).await {
+            Err(StoreError::Restarted) => {
+                self.store.recover_restart().await?;
+                self.store.pending(A_TURN).await?
+            }
+            pending => pending?,
+        };
+        self.refresh_barred().await?;
+        let counts = self.store.counts().await?;
+        self.resident.store(counts.resident, std::sync::atomic::Ordering::Relaxed);
+        crate::metrics::counted(&self.config, counts);
+        futures_util::stream::iter(pending)
+            .for_each_concurrent(AT_ONCE, |session| async move {
+                if let Err(failure) = self.look_after(&session).await {
+                    tracing::debug!(
+                        node = %self.here(), session = session.log_hash(), %failure, "still in doubt"
+                    );
+                }
+            })
+            .await;
+        Ok(())
+    }
+
+    /// Does what one session waits for, unless somebody is at it already.
+    async fn look_after(&self, session: &SessionId) -> Outcome<()> {
+        if !self.working.lock().insert(session.clone()) {
+            return Ok(());
+        }
+        let outcome = self.resolve(session).await;
+        self.working.lock().remove(session);
+        outcome
+    }
+
+    async fn resolve(&self, session: &SessionId) -> Outcome<()> {
+        let snapshot = self.store.snapshot(session).await?;
+        if let Some(pull) = &snapshot.slot.pull {
+            self.close_orphan(session, pull).await?;
+        }
+        match &snapshot.slot.record {
+            Some(
+                Record::Migrating { life, transfer, .. }
+                | Record::Owned { life, intent: Some(transfer), .. },
+            ) => self.ask_target(session, life, transfer).await?,
+            Some(Record::Owned { life, epoch, unsettled, untold, .. }) => {
+                if let Some(from) = unsettled
+                    && !self.local.is_pulling(session)
+                {
+                    self.settle(session, life, *epoch, from, crate::session::Nonce(0)).await;
+                }
+                if *untold {
+                    self.tell_home(session).await?;
+                }
+                if snapshot.slot.outbox > 0 {
+                    self.deliver(session).await?;
+                }
+            }
+            Some(Record::Expired { .. }) => self.tell_home(session).await?,
+            Some(Record::Moved { .. }) | None => {}
+        }
+        Ok(())
+    }
+
+    /// The source of a silent move asks its target; the answer is final.
+    async fn ask_target(
+        &self,
+        session: &SessionId,
+        life: &Life,
+        transfer: &Transfer,
+    ) -> Outcome<()> {
+        if self.is_barred(&transfer.to) {
+            self.step(session, &Event::Abandon { lost: transfer.to.clone() }, Durability::Synced)
+                .await?;
+        } else {
+            if !self.local.silent_for(session, self.config.ask_after()) {
+                return Ok(());
+            }
+            let call = MigrateCall::of_transfer(session.clone(), life, transfer);
+            let answer = self.migrate(&transfer.to, &call).await?;
+            let event = Event::Answer { transfer: transfer.clone(), installed: answer.installed };
+            self.step(session, &event, Durability::Synced).await?;
+            tracing::info!(
+                node = %self.here(), function = %self.config.function, session = session.log_hash(),
+                target = %transfer.to, installed = answer.installed, "a move in doubt was resolved"
+            );
+        }
+        self.local.over(session);
+        self.lines.changed(session);
+        Ok(())
+    }
+
+    /// A pull whose task is gone (its process was restarted) is closed, so that
+    /// the session can be created or pulled anew.
+    async fn close_orphan(&self, session: &SessionId, pull: &Pull) -> Outcome<()> {
+        // Another replica may be at it: it gets the time that a large session needs.
+        let long = self.config.recovery_interval * 5;
+        if self.local.orphaned_for(session, pull.nonce, long) {
+            let event = Event::ClosePull { nonce: pull.nonce };
+            self.step(session, &event, Durability::Synced).await?;
+            self.lines.changed(session);
+        }
+        Ok(())
+    }
+
+    async fn refresh_barred(&self) -> Outcome<()> {
+        let kept = self.store.settings("barred/").await?;
+        let barred = kept.keys().filter_map(|key| key.strip_prefix("barred/")?.parse().ok());
+        *self.barred.write() = barred.collect();
+        Ok(())
+    }
+
+    /// `recover`: a person says that `lost` will not come back. Sessions that wait
+    /// for it go on here, and it is barred. What it had that nobody else has is
+    /// given up.
+    pub async fn give_up_node(&self, lost: &NodeName) -> Outcome<u64> {
+        if lost == self.here() || self.topology().node(lost).is_none() {
+            return Err(Failure::BadCall(format!("{lost} is not another node of this tree")));
+        }
+        self.store.set_setting(&barred_key(lost), Some("lost")).await?;
+        self.refresh_barred().await?;
+        let mut resumed = 0;
+        for session in self.store.pending(usize::MAX).await? {
+            let event = Event::Abandon { lost: lost.clone() };
+            if self.step(&session, &event, Durability::Synced).await.is_ok() {
+                self.local.over(&session);
+                self.lines.changed(&session);
+                resumed += 1;
+            }
+        }
+        tracing::warn!(node = %self.here(), %lost, resumed, "a node was given up");
+        Ok(resumed)
+    }
+
+    /// `recover` with `back`: the node takes part again.
+    pub async fn readmit_node(&self, back: &NodeName) -> Outcome<()> {
+        self.store.set_setting(&barred_key(back), None).await?;
+        self.refresh_barred().await
+    }
+
+    /// Compares the index with the records, a little at a time.
+    pub(super) async fn mend_forever(self) {
+        loop {
+            let mut cursor = None;
+            loop {
+                match self.store.mend_index(cursor).await {
+                    Ok(None) => break,
+                    Ok(next) => cursor = next,
+                    Err(error) => {
+                        tracing::debug!(node = %self.here(), %error, "the index waits to be mended");
+                        cursor = None;
+                        tokio::time::sleep(self.config.recovery_interval).await;
+                    }
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            tokio::time::sleep(MEND_EVERY).await;
+        }
+    }
+}

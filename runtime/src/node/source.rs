@@ -1,0 +1,131 @@
+//! This node is the source of a move: it agrees, freezes, hands out pages, and
+//! lets go when the target says that it owns the session.
+
+use tokio::time::Instant;
+
+use super::{Failure, Node, Outcome};
+use crate::failpoint::reach;
+use crate::peers::messages::{MigrateCall, MoveAnswer, OpenAnswer};
+use crate::protocol::{Event, Reply};
+use crate::session::{NodeName, Page, SessionId};
+use crate::store::Durability;
+
+impl Node {
+    fn meant_for_target(&self, from: &NodeName, call: &MigrateCall) -> Outcome<()> {
+        self.admit(from)?;
+        if call.target != *from {
+            return Err(Failure::BadCall(format!("{from} cannot pull for {}", call.target)));
+        }
+        Ok(())
+    }
+
+    /// `migrate-session`, phase `open`: the intent. This node goes on serving.
+    pub(crate) async fn agree(&self, from: &NodeName, call: &MigrateCall) -> Outcome<OpenAnswer> {
+        self.meant_for_target(from, call)?;
+        reach("source.agree").await;
+        let event = Event::Agree { life: call.life(), transfer: call.transfer() };
+        self.local.heard(&call.session);
+        // Rule 3: the intent is durable before it is said.
+        self.step(&call.session, &event, Durability::Synced).await?;
+        reach("source.agreed").await;
+        let snapshot = self.store.snapshot(&call.session).await?;
+        Ok(OpenAnswer {
+            bytes: snapshot.bytes,
+            fields: snapshot.fields,
+            schema: self.function.schema(),
+        })
+    }
+
+    /// `migrate-session`, phase `freeze`: stops writes at the first page, then
+    /// hands out one page after the other.
+    pub(crate) async fn freeze(&self, from: &NodeName, call: &MigrateCall) -> Outcome<Page> {
+        self.meant_for_target(from, call)?;
+        self.local.heard(&call.session);
+        if call.cursor.is_none() {
+            reach("source.freeze").await;
+            self.freeze_in_turn(&call.session, call).await?;
+            reach("source.frozen").await;
+        }
+        let cursor = call.cursor.as_deref();
+        let page = self.store.export(&call.session, call.nonce, cursor).await?;
+        self.local.heard(&call.session);
+        page.ok_or(Failure::Refused(crate::protocol::Refusal::NoSuchMove))
+    }
+
+    async fn freeze_in_turn(&self, session: &SessionId, call: &MigrateCall) -> Outcome<()> {
+        let until = Instant::now() + self.config.freeze_wait;
+        let place = self.lines.stand(session);
+        let mut pause = std::time::Duration::from_millis(1);
+        loop {
+            let changed = place.changed();
+            let left = until.saturating_duration_since(Instant::now());
+            let now = self.store.now().await?;
+            let wait_until = now + u64::try_from(left.as_millis()).unwrap_or(0);
+            let event = Event::Freeze { nonce: call.nonce, wait_until };
+            self.local.freezing(session);
+            // A forgotten freeze is made good by the intent: no need to wait for the disk.
+            match self.step(session, &event, Durability::Eventual).await {
+                Ok(Reply::FreezeWaits) if left.is_zero() => {
+                    self.local.over(session);
+                    return Err(Failure::Busy { retry_after: self.config.freeze_wait });
+                }
+                Ok(Reply::FreezeWaits) => {}
+                Ok(_) => return Ok(()),
+                Err(failure) => {
+                    self.local.over(session);
+                    return Err(failure);
+                }
+            }
+            // Until it is frozen, the clock of the last reads does not run.
+            self.local.over(session);
+            self.local.heard(session);
+            let _ = tokio::time::timeout(pause.min(left), changed).await;
+            pause = (pause * 2).min(std::time::Duration::from_millis(20));
+        }
+    }
+
+    /// `migrate-session`, phase `done`: the target owns the session.
+    pub(crate) async fn let_go(&self, from: &NodeName, call: &MigrateCall) -> Outcome<MoveAnswer> {
+        if call.target != *from {
+            return Err(Failure::BadCall(format!("{from} cannot speak for {}", call.target)));
+        }
+        reach("source.done").await;
+        let event = Event::Done { life: call.life(), epoch: call.epoch, to: from.clone() };
+        let outcome = self.step(&call.session, &event, Durability::Synced).await;
+        if let Err(Failure::Refused(refusal @ crate::protocol::Refusal::Superseded { .. })) =
+            outcome
+        {
+            return Err(Failure::Refused(refusal));
+        }
+        // A node that was given up gets no other answer than `superseded`.
+        self.admit(from)?;
+        outcome?;
+        reach("source.moved").await;
+        self.local.over(&call.session);
+        self.lines.changed(&call.session);
+        Ok(self.answer(call, true))
+    }
+
+    /// `migrate-session`, phase `ask`: the source wants to know whether this node
+    /// installed the session. A "no" is final and written down before it is said.
+    pub(crate) async fn ask(&self, from: &NodeName, call: &MigrateCall) -> Outcome<MoveAnswer> {
+        self.admit(from)?;
+        if call.target != *self.here() {
+            return Err(Failure::BadCall(format!("this is not {}", call.target)));
+        }
+        let event = Event::Ask { life: call.life(), transfer: call.transfer() };
+        let reply = self.step(&call.session, &event, Durability::Synced).await?;
+        let installed = matches!(reply, Reply::Installed { .. });
+        self.lines.changed(&call.session);
+        Ok(self.answer(call, installed))
+    }
+
+    fn answer(&self, call: &MigrateCall, installed: bool) -> MoveAnswer {
+        MoveAnswer {
+            session: call.session.clone(),
+            epoch: call.epoch,
+            node: self.here().clone(),
+            installed,
+        }
+    }
+}

@@ -1,0 +1,315 @@
+//! The bodies of internal calls and their answers (JSON, except for pages).
+
+use serde::{Deserialize, Serialize};
+
+use crate::session::{
+    Epoch, FunctionName, Incarnation, Life, NodeName, Nonce, Pull, SessionId, SessionToken,
+    Transfer,
+};
+
+/// The version of the internal calls that this build speaks. A node reads its
+/// own and the one before.
+pub const WIRE_VERSION: u32 = 1;
+
+fn wire_version() -> u32 {
+    WIRE_VERSION
+}
+
+/// The step of a move that a `migrate-session` call is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Phase {
+    /// Target to source: agree to this move.
+    Open,
+    /// Target to source: a page of the session, frozen.
+    Freeze,
+    /// Target to source: the session is here now.
+    Done,
+    /// Source to target: did you install it?
+    Ask,
+}
+
+/// `POST /_/migrate-session`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MigrateCall {
+    /// Version of the internal calls.
+    #[serde(default = "wire_version")]
+    pub v: u32,
+    /// The session's id.
+    pub session: SessionId,
+    /// The step.
+    pub phase: Phase,
+    /// Home of the life that moves.
+    pub home: NodeName,
+    /// Incarnation of the life that moves.
+    pub incarnation: Incarnation,
+    /// The epoch that the target will own, or owns it under.
+    pub epoch: Epoch,
+    /// The target.
+    pub target: NodeName,
+    /// The attempt.
+    pub nonce: Nonce,
+    /// Which page, for `freeze`; absent for the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
+}
+
+impl MigrateCall {
+    /// A call of the target about its pull.
+    pub fn of_pull(session: SessionId, pull: &Pull, target: NodeName, phase: Phase) -> Self {
+        Self {
+            v: WIRE_VERSION,
+            session,
+            phase,
+            home: pull.life.home.clone(),
+            incarnation: pull.life.incarnation,
+            epoch: pull.next_epoch,
+            target,
+            nonce: pull.nonce,
+            cursor: None,
+        }
+    }
+
+    /// A question of the source about its transfer.
+    pub fn of_transfer(session: SessionId, life: &Life, transfer: &Transfer) -> Self {
+        Self {
+            v: WIRE_VERSION,
+            session,
+            phase: Phase::Ask,
+            home: life.home.clone(),
+            incarnation: life.incarnation,
+            epoch: transfer.next_epoch,
+            target: transfer.to.clone(),
+            nonce: transfer.nonce,
+            cursor: None,
+        }
+    }
+
+    /// The life that moves.
+    pub fn life(&self) -> Life {
+        Life { home: self.home.clone(), incarnation: self.incarnation }
+    }
+
+    /// The move as its source keeps it.
+    pub fn transfer(&self) -> Transfer {
+        Transfer { to: self.target.clone(), next_epoch: self.epoch, nonce: self.nonce }
+    }
+}
+
+/// The source's answer to `open`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenAnswer {
+    /// Bytes of fields and contents.
+    pub bytes: u64,
+    /// Number of fields.
+    pub fields: u64,
+    /// The `session_schema` that the source's function states.
+    #[serde(default)]
+    pub schema: u32,
+}
+
+/// The answer to `done` and `ask`: names session, epoch and node, and is final.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MoveAnswer {
+    /// The session asked about.
+    pub session: SessionId,
+    /// The epoch asked about.
+    pub epoch: Epoch,
+    /// Who answers.
+    pub node: NodeName,
+    /// `ask`: whether it was installed. `done`: always true.
+    pub installed: bool,
+}
+
+/// `POST /_/onload-session`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OnloadCall {
+    /// The node that wants sessions.
+    pub location: NodeName,
+    /// At most this many.
+    #[serde(default = "one")]
+    pub max_sessions: usize,
+    /// At most this many bytes together.
+    #[serde(default = "unlimited")]
+    pub max_bytes: u64,
+    /// This session only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<SessionId>,
+}
+
+fn one() -> usize {
+    1
+}
+
+fn unlimited() -> u64 {
+    u64::MAX
+}
+
+/// The answer to `onload-session`: sessions to pull.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OnloadAnswer {
+    /// One token a session; each names where to pull from.
+    pub tokens: Vec<SessionToken>,
+}
+
+/// `POST /_/update-session`: the token, and whether the session has ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UpdateCall {
+    /// Where the session is, under which epoch.
+    #[serde(flatten)]
+    pub token: SessionToken,
+    /// It expired at its owner.
+    #[serde(default)]
+    pub expired: bool,
+}
+
+/// What a move did: the answer to `offload-session` and `force-offload`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MoveReport {
+    /// Where the session is now.
+    pub token: SessionToken,
+    /// Who took it.
+    pub accepted_by: NodeName,
+    /// Bytes of fields and contents that were carried.
+    pub bytes: u64,
+    /// From open to settled, in milliseconds.
+    pub took_ms: f64,
+    /// From the freeze to the moment the target served, in milliseconds.
+    pub downtime_ms: f64,
+}
+
+/// A move goes on after the answer (202).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StillMoving {
+    /// Whom to ask with `test-function`.
+    pub ask: NodeName,
+}
+
+/// `POST /_/force-offload`, `POST /_/force-onload`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForceCall {
+    /// This session; otherwise the node chooses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<SessionId>,
+    /// `force-onload` without a session: at most this many.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_sessions: Option<usize>,
+}
+
+/// The answer to `force-onload`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct OnloadReport {
+    /// One report a session that came.
+    pub moved: Vec<MoveReport>,
+    /// Why others did not come, one sentence each.
+    #[serde(default)]
+    pub failed: Vec<String>,
+}
+
+/// The answer to `test-function`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Whereabouts {
+    /// Whether it is elsewhere.
+    pub offloaded: bool,
+    /// Where it is, as far as this node knows.
+    pub location: NodeName,
+    /// The record's state here: `owned`, `migrating`, `moved`, `expired`.
+    pub state: String,
+    /// The same as a token.
+    pub token: SessionToken,
+    /// Number of fields, if it is here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keys: Option<u64>,
+    /// Bytes of fields and contents, if it is here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
+}
+
+/// `POST /_/receive-propagate`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PropagateCall {
+    /// The outbox entry's id: taken once.
+    pub id: String,
+    /// The receiving function.
+    pub function: FunctionName,
+    /// The session, at sender and receiver.
+    pub session: SessionId,
+    /// The node that sends.
+    pub from: NodeName,
+    /// The value, base64.
+    pub value: String,
+}
+
+/// The session is elsewhere (307 to an internal call).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Elsewhere {
+    /// The node to ask instead.
+    pub location: NodeName,
+}
+
+/// `POST /_/set-offload-status` and its answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatusChange {
+    /// What it was.
+    pub old: OffloadStatus,
+    /// What it is now.
+    pub new: OffloadStatus,
+}
+
+/// Whether a node takes sessions from its children.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OffloadStatus {
+    /// It takes them.
+    #[default]
+    Accept,
+    /// It passes them on to its parent.
+    Reject,
+}
+
+/// The answer to `/_/status`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeStatus {
+    /// This node.
+    pub node: NodeName,
+    /// This function.
+    pub function: FunctionName,
+    /// The runtime's version.
+    pub version: String,
+    /// Version of the internal calls.
+    pub wire_version: u32,
+    /// Sessions that are here.
+    pub sessions: u64,
+    /// Sessions about which somebody has to be asked or told something.
+    pub pending: u64,
+    /// Requests that run or wait.
+    pub in_flight: u64,
+    /// Moves that this node pulls right now.
+    pub moves: u64,
+    /// Whether it takes sessions from its children.
+    pub status: OffloadStatus,
+    /// What the store promises of a synced write.
+    pub promise: String,
+    /// Nodes that a person gave up.
+    pub barred: Vec<NodeName>,
+    /// Whether the store answers.
+    pub store: String,
+}
+
+/// `POST /_/recover`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecoverCall {
+    /// The node that will not come back; absent with `back`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lost: Option<NodeName>,
+    /// A node that may take part again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub back: Option<NodeName>,
+}
+
+/// The answer to `recover`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecoverAnswer {
+    /// Sessions that go on here without the lost node.
+    pub resumed: u64,
+}

@@ -1,0 +1,118 @@
+//! The other nodes, as a node talks to them.
+//!
+//! [`Peers`] carries one call; `client` does it over signed HTTP, tests may do
+//! it otherwise. [`messages`] are the bodies.
+
+pub mod messages;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use crate::protocol::Refusal;
+use crate::session::{FunctionName, NodeName};
+
+/// One internal call.
+#[derive(Debug, Clone)]
+pub struct PeerCall {
+    /// The endpoint below `/_/`, such as `migrate-session`.
+    pub endpoint: &'static str,
+    /// The query, without `?`; a call with one is a GET.
+    pub query: Option<String>,
+    /// The body, JSON.
+    pub body: Bytes,
+    /// How long to wait for the answer.
+    pub timeout: Duration,
+}
+
+/// A signed answer.
+#[derive(Debug, Clone)]
+pub struct PeerAnswer {
+    /// HTTP status, 2xx or 307.
+    pub status: u16,
+    /// The body.
+    pub body: Bytes,
+}
+
+/// A call that brought no good answer.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum PeerError {
+    /// No answer, or one that is not signed by that node: whether the call had
+    /// an effect is not known.
+    #[error("{node} does not answer: {why}")]
+    Unreachable {
+        /// Who was called.
+        node: NodeName,
+        /// What happened.
+        why: String,
+    },
+    /// The node's gateway answers, and has no such function.
+    #[error("{node} does not have this function")]
+    NoFunction {
+        /// Who was called.
+        node: NodeName,
+    },
+    /// The node answered, signed, that it will not.
+    #[error("{node} refuses: {message}")]
+    Refused {
+        /// Who was called.
+        node: NodeName,
+        /// HTTP status.
+        status: u16,
+        /// The problem's code.
+        code: String,
+        /// The problem's sentence.
+        message: String,
+        /// What the protocol said, if it was the protocol.
+        refusal: Option<Refusal>,
+    },
+}
+
+impl PeerError {
+    /// What the peer's protocol core said, if it was that.
+    pub fn refusal(&self) -> Option<&Refusal> {
+        match self {
+            Self::Refused { refusal, .. } => refusal.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// Whether nobody answered for that node.
+    pub fn unreachable(&self) -> bool {
+        matches!(self, Self::Unreachable { .. })
+    }
+
+    /// The code of the problem that the peer answered with.
+    pub fn code(&self) -> Option<&str> {
+        match self {
+            Self::Refused { code, .. } => Some(code),
+            _ => None,
+        }
+    }
+}
+
+/// How a node reaches the others.
+#[async_trait]
+pub trait Peers: Send + Sync + 'static {
+    /// Calls `function` at node `to`.
+    async fn call(
+        &self,
+        to: &NodeName,
+        function: &FunctionName,
+        call: PeerCall,
+    ) -> Result<PeerAnswer, PeerError>;
+}
+
+/// A value for a query: everything but letters, digits and `-_.~` escaped.
+pub(crate) fn query_value(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    out
+}
