@@ -2,3 +2,4 @@
 pub mod protocol;
 pub mod session;
 pub mod store;
+pub mod topology;
