@@ -1,5 +1,22 @@
 //! funicular
+pub mod edge_db;
+pub mod function;
+pub mod offloadable;
 pub mod protocol;
 pub mod session;
 pub mod store;
 pub mod topology;
+
+pub use edge_db::{EdgeDb, Hierarchy, ReadDb};
+pub use function::{Error, Function, Propagated, Request, Response, Result};
+pub use offloadable::{Offloadable, ReadOnly};
+
+/// Everything a function's author needs.
+pub mod prelude {
+    pub use bytes::Bytes;
+    pub use http::{Method, StatusCode};
+
+    pub use crate::edge_db::{EdgeDb, ReadDb};
+    pub use crate::function::{Error, Function, Propagated, Request, Response, Result};
+    pub use crate::offloadable::{Offloadable, ReadOnly};
+}
