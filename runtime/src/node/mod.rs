@@ -59,8 +59,9 @@ use local::Local;
 #[derive(Clone)]
 pub struct Node(Arc<Inner>);
 
-/// What a node is made of.
-pub(crate) struct Inner {
+/// What a node is made of; reached through [`Node`] alone.
+#[doc(hidden)]
+pub struct Inner {
     config: NodeConfig,
     function: Function,
     store: Arc<dyn SessionStore>,

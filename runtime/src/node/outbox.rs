@@ -126,6 +126,7 @@ impl Node {
         let propagated = Propagated {
             value: Bytes::from(value),
             from: call.from.clone(),
+            session: call.session.clone(),
             function: call.function.clone(),
         };
         let outcome = self
