@@ -10,6 +10,7 @@ pub mod peers;
 pub mod protocol;
 pub mod session;
 pub mod store;
+pub mod testing;
 pub mod topology;
 
 pub use edge_db::{EdgeDb, Hierarchy, ReadDb};

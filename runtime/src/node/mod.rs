@@ -44,6 +44,8 @@ use tokio_util::task::TaskTracker;
 pub use config::NodeConfig;
 pub use failure::{Failure, Outcome};
 pub use invoke::{Answer, Call};
+pub(crate) use offload::Offload;
+pub(crate) use outbox::Received;
 
 use crate::function::Function;
 use crate::peers::Peers;
