@@ -44,6 +44,8 @@ use tokio_util::task::TaskTracker;
 pub use config::NodeConfig;
 pub use failure::{Failure, Outcome};
 pub use invoke::{Answer, Call};
+pub(crate) use offload::Offload;
+pub(crate) use outbox::Received;
 
 use crate::function::Function;
 use crate::peers::Peers;
@@ -262,6 +264,11 @@ impl Node {
             Some("reject") if !is_root => OffloadStatus::Reject,
             _ => OffloadStatus::Accept,
         })
+    }
+
+    /// All data of a session that is here, for tools.
+    pub(crate) async fn dump(&self, session: &SessionId) -> Outcome<crate::session::fields::FieldMap> {
+        self.store.dump(session).await?.ok_or(Failure::NoSuchSession)
     }
 
     /// What `/_/status` answers.
