@@ -3,6 +3,7 @@
 pub mod edge_db;
 mod failpoint;
 pub mod function;
+pub mod http;
 mod metrics;
 pub mod node;
 pub mod offloadable;
