@@ -61,7 +61,11 @@ impl Core {
             None => cmd.arg(""),
         };
         cmd.arg(self.scope.here.as_str());
-        cmd.arg(u8::from(ask.frozen_reads)).arg(u8::from(ask.unsettled_writes));
+        cmd.arg(u8::from(ask.frozen_reads));
+        match ask.unsettled_writes {
+            Some(epoch) => cmd.arg(epoch),
+            None => cmd.arg(""),
+        };
         cmd.arg(request.inline_max);
         cmd.arg(request.request.as_ref().map_or("", RequestId::as_str));
         cmd

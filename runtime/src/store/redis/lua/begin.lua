@@ -1,7 +1,8 @@
 -- A request asks to run: the plain cases of `protocol::begin`, in one round trip.
 -- KEYS  meta, data, window
 -- ARGV  1 `w` or `r`, 2 lease, 3 its milliseconds, 4 record to create (or empty),
---       5 this node, 6 `1`: frozen reads, 7 `1`: unsettled writes,
+--       5 this node, 6 `1`: frozen reads, 7 the epoch
+--       whose source is quiet (or empty),
 --       8 most bytes to return, 9 request id (or empty)
 -- Says  {1, created, touch the index, now, r, h, v, b, fields or nothing}
 --       {2, window entry, r, h} when the request id is known
@@ -66,7 +67,7 @@ if write then
     if tonumber(w) > now then return other() end
     call('HDEL', META, 'w')
   end
-  if given(u) and ARGV[7] ~= '1' then return other() end
+  if given(u) and ARGV[7] ~= string.match(r, '^O(%d+) ') then return other() end
   call('HSET', META, 'l', lease(), 'a', text(now))
 elseif touch == 1 or now - used >= 1000 then
   call('HSET', META, 'a', text(now))
