@@ -53,7 +53,7 @@ async fn begin(store: &Arc<MemoryStore>, lease: u128, access: Access, inline: bo
         lease: LeaseId(lease),
         lease_ttl: 60_000,
         frozen_reads: false,
-        unsettled_writes: true,
+        unsettled_writes: None,
     };
     let inline_max = if inline { u64::MAX } else { 0 };
     let request = BeginRequest { ask, request: None, inline_max };

@@ -73,13 +73,9 @@ impl Request {
         self
     }
 
-    /// The path and query to send.
+    /// The query as it was sent, without `?`.
     pub(crate) fn raw_query(&self) -> Option<&str> {
         self.query.as_deref()
-    }
-
-    pub(crate) fn session_id(&self) -> Option<&SessionId> {
-        self.session.as_ref()
     }
 
     /// Starts a request to send: `path` may carry a query (`/items?all=1`).
