@@ -1,13 +1,16 @@
 //! Stateful functions for OpenFaaS hierarchies whose sessions move between
 //! nodes in milliseconds.
+pub mod config;
 pub mod edge_db;
 mod failpoint;
 pub mod function;
-mod metrics;
+pub mod http;
+pub mod metrics;
 pub mod node;
 pub mod offloadable;
 pub mod peers;
 pub mod protocol;
+pub mod serve;
 pub mod session;
 pub mod store;
 pub mod testing;
@@ -16,6 +19,7 @@ pub mod topology;
 pub use edge_db::{EdgeDb, Hierarchy, ReadDb};
 pub use function::{Error, Function, Propagated, Request, Response, Result};
 pub use offloadable::{Offloadable, ReadOnly};
+pub use serve::serve;
 
 /// Everything a function's author needs.
 pub mod prelude {

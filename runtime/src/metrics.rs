@@ -1,12 +1,82 @@
 //! The runtime's own metrics. One place for their names; `docs/metrics.md`
 //! explains them. Sessions are never labels.
 
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use axum::Router;
+use axum::routing::get;
 use metrics::{counter, gauge, histogram};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 
 use crate::node::NodeConfig;
 use crate::peers::messages::MoveReport;
 use crate::session::{FunctionName, NodeName};
 use crate::store::Counts;
+
+/// What renders the metrics as Prometheus text. One a process.
+#[derive(Clone)]
+pub struct Exporter(PrometheusHandle);
+
+impl Exporter {
+    /// Installs the recorder, once a process.
+    pub fn install() -> Self {
+        static INSTALLED: OnceLock<PrometheusHandle> = OnceLock::new();
+        let handle = INSTALLED.get_or_init(|| {
+            let recorder = PrometheusBuilder::new().build_recorder();
+            let handle = recorder.handle();
+            if metrics::set_global_recorder(recorder).is_err() {
+                tracing::warn!("another metrics recorder is installed; /metrics stays empty");
+            }
+            handle
+        });
+        Self(handle.clone())
+    }
+
+    /// `GET /metrics`; also keeps the histograms bounded.
+    pub fn router(&self) -> Router {
+        let upkeep = self.0.clone();
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(Duration::from_secs(5)).await;
+                upkeep.run_upkeep();
+            }
+        });
+        let handle = self.0.clone();
+        Router::new().route("/metrics", get(move || async move { handle.render() }))
+    }
+}
+
+/// A client's request was answered, under of-watchdog's names.
+pub(crate) fn answered(config: &NodeConfig, method: &http::Method, code: u16, took: Duration) {
+    let labels = [
+        ("node", config.here.to_string()),
+        ("function_name", config.function.to_string()),
+        ("method", method.to_string()),
+        ("code", code.to_string()),
+    ];
+    counter!("http_requests_total", &labels).increment(1);
+    histogram!("http_request_duration_seconds", &labels).record(took.as_secs_f64());
+}
+
+/// A client's request is being answered, until this is dropped.
+pub(crate) struct InFlight(metrics::Gauge);
+
+impl InFlight {
+    pub(crate) fn begin(config: &NodeConfig) -> Self {
+        let labels =
+            [("node", config.here.to_string()), ("function_name", config.function.to_string())];
+        let gauge = gauge!("http_requests_in_flight", &labels);
+        gauge.increment(1.0);
+        Self(gauge)
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.decrement(1.0);
+    }
+}
 
 /// A session arrived.
 pub(crate) fn moved(config: &NodeConfig, from: &NodeName, report: &MoveReport) {

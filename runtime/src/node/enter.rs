@@ -193,7 +193,7 @@ impl Node {
         }
         self.has_room(0)?;
         if self.creations.check().is_err() {
-            return Err(Failure::TooManyRequests);
+            return Err(Failure::TooManyNewSessions);
         }
         learned.create = true;
         Ok(())

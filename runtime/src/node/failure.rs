@@ -44,7 +44,10 @@ pub enum Failure {
     /// Too many requests.
     #[error("too many requests")]
     TooManyRequests,
-    /// Too many new sessions.
+    /// Sessions are created faster than `creation_rate`.
+    #[error("too many new sessions")]
+    TooManyNewSessions,
+    /// No room for another session.
     #[error("no room for more sessions")]
     NoRoom,
     /// The turn was lost while the handler ran; nothing was written.

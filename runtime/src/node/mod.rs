@@ -266,6 +266,11 @@ impl Node {
         })
     }
 
+    /// All data of a session that is here, for tools.
+    pub(crate) async fn dump(&self, session: &SessionId) -> Outcome<crate::session::fields::FieldMap> {
+        self.store.dump(session).await?.ok_or(Failure::NoSuchSession)
+    }
+
     /// What `/_/status` answers.
     pub async fn status(&self) -> NodeStatus {
         let counts = self.store.counts().await;

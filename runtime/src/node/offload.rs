@@ -247,7 +247,7 @@ fn goes_on(error: &PeerError) -> bool {
         PeerError::Unreachable { .. } | PeerError::NoFunction { .. } => true,
         PeerError::Refused { refusal: Some(refusal), .. } => *refusal == Refusal::OtherLife,
         PeerError::Refused { code, .. } => {
-            ["no-room", "barred", "schema-too-new"].contains(&code.as_str())
+            ["no-room", "barred", "older-schema"].contains(&code.as_str())
         }
     }
 }

@@ -148,6 +148,6 @@ impl Node {
 
 /// Whether a repeat would get the same answer for ever.
 fn is_final(error: &PeerError) -> bool {
-    matches!(error, PeerError::NoFunction { .. })
-        || matches!(error.code(), Some("not-taken" | "bad-call" | "too-large"))
+    // An unsigned 404 is no reason: a gateway says so while a function is deployed.
+    matches!(error.code(), Some("not-taken" | "bad-request" | "too-large"))
 }

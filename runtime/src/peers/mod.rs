@@ -3,6 +3,7 @@
 //! [`Peers`] carries one call; `client` does it over signed HTTP, tests may do
 //! it otherwise. [`messages`] are the bodies.
 
+mod client;
 pub mod messages;
 
 use std::time::Duration;
@@ -12,6 +13,9 @@ use bytes::Bytes;
 
 use crate::protocol::Refusal;
 use crate::session::{FunctionName, NodeName};
+
+pub use client::HttpPeers;
+pub(crate) use client::{innermost, unix_ms};
 
 /// One internal call.
 #[derive(Debug, Clone)]

@@ -9,6 +9,7 @@
 //! trip each for the common case; all else goes through [`SessionStore::step`].
 
 pub mod memory;
+pub mod redis;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -1,0 +1,168 @@
+//! A client's request: `G/function/<fn>/<path>` with `X-session`.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::response::Response;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+
+use super::problem::Problem;
+use super::router::Incoming;
+use super::service::Service;
+use super::{digest, failure, forward};
+use crate::function::Request;
+use crate::metrics;
+use crate::node::{Answer, Call};
+use crate::session::{InvalidId, NodeName, RequestId, SessionId, SessionToken};
+
+const SESSION: &str = "x-session";
+const REQUEST_ID: &str = "x-session-request-id";
+const IDEMPOTENCY_KEY: &str = "idempotency-key";
+const TOKEN: HeaderName = HeaderName::from_static("x-session-token");
+const REPLAYED: HeaderName = HeaderName::from_static("x-session-replayed");
+const FORWARD: &str = "x-session-forward";
+
+pub(super) async fn handle(service: &Service, incoming: Incoming) -> Response {
+    let config = service.node.config();
+    let began = tokio::time::Instant::now();
+    let method = incoming.method.clone();
+    let _in_flight = metrics::InFlight::begin(config);
+    let response = match answer(service, incoming).await {
+        Ok(response) => response,
+        Err(problem) => problem.response().map(Body::from),
+    };
+    metrics::answered(config, &method, response.status().as_u16(), began.elapsed());
+    varies(response)
+}
+
+/// Caches between here and the client must not give one session's answer to another.
+fn varies(mut response: Response) -> Response {
+    response.headers_mut().append(header::VARY, HeaderValue::from_static("X-session"));
+    response
+}
+
+async fn answer(service: &Service, incoming: Incoming) -> Result<Response, Problem> {
+    if incoming.method == Method::OPTIONS && !incoming.headers.contains_key(SESSION) {
+        return Ok(options());
+    }
+    if !digest::fits(&incoming.headers, &incoming.body) {
+        return Err(Problem::digest_mismatch());
+    }
+    let call = call(&incoming)?;
+    let forwards = text(&incoming.headers, FORWARD) == Some("1");
+    match service.node.invoke(call).await {
+        Ok(Answer::Response { response, token, replayed }) => {
+            let (status, headers, body) = response.into_parts();
+            let mut answer = Response::new(Body::from(body));
+            *answer.status_mut() = status;
+            *answer.headers_mut() = headers;
+            if replayed {
+                answer.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
+            }
+            Ok(with_token(answer, Some(&token)))
+        }
+        Ok(Answer::Error { error, token }) => {
+            let problem = Problem::plain(error.status_code(), error.sentence());
+            Ok(with_token(problem.response().map(Body::from), Some(&token)))
+        }
+        Ok(Answer::Redirect { to, token }) if forwards => {
+            forward::to(service, &to, incoming, token.as_ref()).await
+        }
+        Ok(Answer::Redirect { to, token }) => {
+            redirect(service, &to, &incoming, token.as_ref())
+        }
+        Err(failed) => Err(failure::problem(&service.node, failed)),
+    }
+}
+
+fn options() -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    let allow = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
+    response.headers_mut().insert(header::ALLOW, allow);
+    response
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
+}
+
+/// Reads a header as an identifier. Bytes that are not visible ASCII make it malformed,
+/// and so does a second one.
+fn id<T: FromStr<Err = InvalidId>>(
+    headers: &HeaderMap,
+    name: &'static str,
+) -> Result<Option<T>, InvalidId> {
+    let mut values = headers.get_all(name).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err(InvalidId { what: name, why: "it was sent more than once".to_owned() });
+    }
+    let value = value.to_str().map_err(|_| InvalidId {
+        what: name,
+        why: "it has characters that are not visible ASCII".to_owned(),
+    })?;
+    value.parse().map(Some)
+}
+
+fn call(incoming: &Incoming) -> Result<Call, Problem> {
+    let headers = &incoming.headers;
+    let session: SessionId = id(headers, SESSION)
+        .map_err(|bad| Problem::malformed_session(&bad))?
+        .ok_or_else(Problem::missing_session)?;
+    let name = if headers.contains_key(REQUEST_ID) { REQUEST_ID } else { IDEMPOTENCY_KEY };
+    let request_id: Option<RequestId> =
+        id(headers, name).map_err(|bad| Problem::malformed_request_id(&bad))?;
+    let token = text(headers, "x-session-token")
+        .map(SessionToken::decode)
+        .transpose()
+        .map_err(|bad| Problem::bad_token(&bad))?;
+    let request = Request::new(
+        incoming.method.clone(),
+        &incoming.path,
+        incoming.query.clone(),
+        headers.clone(),
+        incoming.body.clone(),
+    );
+    let timeout = text(headers, "x-timeout").and_then(seconds);
+    Ok(Call { session, request_id, token, timeout, request })
+}
+
+/// `X-Timeout` as Go writes durations: `1s`, `1m30s`.
+fn seconds(text: &str) -> Option<Duration> {
+    humantime::parse_duration(text).ok()
+}
+
+fn with_token(mut response: Response, token: Option<&SessionToken>) -> Response {
+    if let Some(token) = token
+        && let Ok(value) = HeaderValue::from_str(&token.encode())
+    {
+        response.headers_mut().insert(TOKEN, value);
+    }
+    response
+}
+
+/// 307 to the gateway where the session lives; path and query byte for byte.
+fn redirect(
+    service: &Service,
+    to: &NodeName,
+    incoming: &Incoming,
+    token: Option<&SessionToken>,
+) -> Result<Response, Problem> {
+    let topology = service.node.topology();
+    let node = topology.node(to).ok_or_else(|| Problem::peer_unreachable(to))?;
+    let function = &service.node.config().function;
+    let mut place = format!("{}/function/{function}{}", node.gateway, incoming.path);
+    if let Some(query) = &incoming.query {
+        place.push('?');
+        place.push_str(query);
+    }
+    let place = HeaderValue::from_str(&place)
+        .map_err(|_| Problem::bad_request("the path cannot be redirected; escape it"))?;
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::TEMPORARY_REDIRECT;
+    response.headers_mut().insert(header::LOCATION, place);
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Ok(with_token(response, token))
+}

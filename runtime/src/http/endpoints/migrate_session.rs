@@ -1,0 +1,41 @@
+//! `POST /_/migrate-session`: the steps of a move, between target and source.
+
+use http::header;
+use serde::Deserialize;
+
+use super::{Answered, Reply, Signed};
+use crate::http::problem::Problem;
+use crate::peers::messages::{MigrateCall, Phase, WIRE_VERSION};
+use crate::session::{SessionData, SessionId};
+
+/// The draft's form: only the session is named.
+#[derive(Deserialize)]
+struct Draft {
+    session: SessionId,
+}
+
+pub(super) async fn handle(call: &Signed<'_>) -> Answered {
+    let accepts = call.incoming.headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
+    if accepts.is_some_and(|accepts| accepts.contains("application/json")) {
+        return show(call).await;
+    }
+    let from = call.peer()?;
+    let step: MigrateCall = call.content()?;
+    if step.v > WIRE_VERSION + 1 {
+        return Err(Problem::unsupported_version(step.v, WIRE_VERSION).into());
+    }
+    let node = call.node;
+    Ok(match step.phase {
+        Phase::Open => Reply::ok(&node.agree(from, &step).await?),
+        Phase::Freeze => Reply::page(node.freeze(from, &step).await?.encode()),
+        Phase::Done => Reply::ok(&node.let_go(from, &step).await?),
+        Phase::Ask => Reply::ok(&node.ask(from, &step).await?),
+    })
+}
+
+/// The session's data as the draft shows it; nothing moves.
+async fn show(call: &Signed<'_>) -> Answered {
+    let draft: Draft = call.content()?;
+    let fields = call.node.dump(&draft.session).await?;
+    Ok(Reply::ok(&SessionData::from_fields(&fields)))
+}

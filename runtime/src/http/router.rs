@@ -1,0 +1,166 @@
+//! From the socket to an endpoint or the handler, and back.
+//!
+//! The body is read in full before anything else, so that any answer, 307 and
+//! errors included, goes out after it: gateways break answers that overtake a
+//! body.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::Response;
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, Method, Request, StatusCode};
+use http_body_util::BodyExt;
+
+use super::problem::Problem;
+use super::service::Service;
+use super::{client_call, endpoints};
+use crate::session::FunctionName;
+
+/// A request with its whole body; path and query as they were sent, without
+/// `/function/<fn>`.
+pub(super) struct Incoming {
+    pub(super) method: Method,
+    pub(super) path: String,
+    pub(super) query: Option<String>,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Bytes,
+}
+
+/// Serves one function at `/`, as a watchdog does behind a gateway. With
+/// `prefixed`, `/function/<fn>` before the path is taken off, for a function that
+/// is reached without a gateway.
+pub fn single(service: Service, prefixed: bool) -> Router {
+    let state = Single { prefix: format!("/function/{}", service.node.config().function), service };
+    Router::new().fallback(
+        move |State(state): State<Arc<Single>>, request: Request<Body>| async move {
+            let path = request.uri().path();
+            let stripped = prefixed.then(|| path.strip_prefix(state.prefix.as_str())).flatten();
+            let path = match stripped {
+                Some("") => "/".to_owned(),
+                Some(rest) if rest.starts_with('/') => rest.to_owned(),
+                _ => path.to_owned(),
+            };
+            serve(&state.service, path, request).await
+        },
+    )
+    .with_state(Arc::new(state))
+}
+
+struct Single {
+    prefix: String,
+    service: Service,
+}
+
+/// Serves several functions at `/function/<fn>/…`, as a gateway does.
+pub fn gateway(services: impl IntoIterator<Item = Service>) -> Router {
+    let by_name: BTreeMap<FunctionName, Service> = services
+        .into_iter()
+        .map(|service| (service.node.config().function.clone(), service))
+        .collect();
+    Router::new().fallback(at_gateway).with_state(Arc::new(by_name))
+}
+
+type Functions = Arc<BTreeMap<FunctionName, Service>>;
+
+async fn at_gateway(State(functions): State<Functions>, request: Request<Body>) -> Response {
+    let path = request.uri().path();
+    if path == "/healthz" {
+        return plain(StatusCode::OK, "OK");
+    }
+    if path == "/system/functions" && *request.method() == Method::GET {
+        return listing(&functions);
+    }
+    let named = path.strip_prefix("/function/").map(|rest| match rest.split_once('/') {
+        Some((name, rest)) => (name, format!("/{rest}")),
+        None => (rest, "/".to_owned()),
+    });
+    let found = named.and_then(|(name, rest)| {
+        Some((functions.get(&FunctionName::new(name).ok()?)?.clone(), rest))
+    });
+    match found {
+        Some((service, path)) => serve(&service, path, request).await,
+        None => {
+            // The body first, as everywhere.
+            let _ = request.into_body().collect().await;
+            let names: Vec<_> = functions.keys().map(FunctionName::as_str).collect();
+            plain(
+                StatusCode::NOT_FOUND,
+                &format!("no such function; there are /function/{}\n", names.join(", /function/")),
+            )
+        }
+    }
+}
+
+/// OpenFaaS's own list of functions, as far as tools read it.
+fn listing(functions: &Functions) -> Response {
+    let list: Vec<_> = functions
+        .values()
+        .map(|service| {
+            serde_json::json!({
+                "name": service.node.config().function,
+                "namespace": "openfaas-fn",
+                "replicas": 1,
+                "availableReplicas": 1,
+                "labels": {"com.funicular.location": service.node.here()},
+            })
+        })
+        .collect();
+    let mut response = Response::new(Body::from(serde_json::Value::from(list).to_string()));
+    let json = http::HeaderValue::from_static("application/json");
+    response.headers_mut().insert(http::header::CONTENT_TYPE, json);
+    response
+}
+
+pub(super) fn plain(status: StatusCode, text: &str) -> Response {
+    let mut response = Response::new(Body::from(text.to_owned()));
+    *response.status_mut() = status;
+    let text = http::HeaderValue::from_static("text/plain; charset=utf-8");
+    response.headers_mut().insert(http::header::CONTENT_TYPE, text);
+    response
+}
+
+async fn serve(service: &Service, path: String, request: Request<Body>) -> Response {
+    let (head, body) = request.into_parts();
+    let body = match read_body(body, service.node.config().max_body).await {
+        Ok(body) => body,
+        Err(problem) => return problem.response().map(Body::from),
+    };
+    let incoming = Incoming {
+        query: head.uri.query().map(str::to_owned),
+        method: head.method,
+        path,
+        headers: head.headers,
+        body,
+    };
+    match incoming.path.strip_prefix("/_/") {
+        Some(endpoint) => endpoints::dispatch(service, endpoint, &incoming).await,
+        None => client_call::handle(service, incoming).await,
+    }
+}
+
+/// Reads a body in full. One that is too large is read to its end too, a while.
+async fn read_body(mut body: Body, max: usize) -> Result<Bytes, Problem> {
+    const PATIENCE: usize = 4;
+    let mut whole = BytesMut::new();
+    let mut read = 0_usize;
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| {
+            Problem::bad_request(format!("the body broke off ({error}); send the request again"))
+        })?;
+        let Ok(data) = frame.into_data() else { continue };
+        read = read.saturating_add(data.len());
+        if read <= max {
+            whole.extend_from_slice(&data);
+        } else if read > max.saturating_mul(PATIENCE) {
+            break;
+        }
+    }
+    if read > max {
+        return Err(Problem::too_large(max as u64));
+    }
+    Ok(whole.freeze())
+}

@@ -1,0 +1,59 @@
+//! One function behind HTTP: the node, the keys, and what the endpoints share.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::signature::{FunctionKeys, NonceCache};
+use crate::node::Node;
+use crate::peers::HttpPeers;
+
+/// One function at one node, as the router serves it. Cheap to clone.
+#[derive(Clone)]
+pub struct Service(Arc<Inner>);
+
+/// What a service is made of; reached through [`Service`] alone.
+#[doc(hidden)]
+pub struct Inner {
+    pub(super) node: Node,
+    pub(super) keys: Arc<FunctionKeys>,
+    pub(super) nonces: NonceCache,
+    pub(super) peers: Arc<HttpPeers>,
+    healthy: AtomicBool,
+}
+
+impl std::ops::Deref for Service {
+    type Target = Inner;
+
+    fn deref(&self) -> &Inner {
+        &self.0
+    }
+}
+
+impl Service {
+    /// Serves `node`, whose peers are `peers`.
+    pub fn new(node: Node, peers: Arc<HttpPeers>) -> Self {
+        let keys = peers.keys(&node.config().function);
+        let nonces = NonceCache::default();
+        Self(Arc::new(Inner { node, keys, nonces, peers, healthy: AtomicBool::new(true) }))
+    }
+
+    /// The node behind it.
+    pub fn node(&self) -> &Node {
+        &self.node
+    }
+
+    /// From now on `/_/health` answers 503; everything else is still served.
+    pub fn leaving(&self) {
+        self.healthy.store(false, Ordering::Relaxed);
+    }
+
+    pub(super) fn healthy(&self) -> bool {
+        self.healthy.load(Ordering::Relaxed)
+    }
+}
+
+impl std::fmt::Debug for Service {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.node.fmt(f)
+    }
+}

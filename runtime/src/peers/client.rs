@@ -1,0 +1,236 @@
+//! Signed HTTP to the other nodes.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+use parking_lot::{Mutex, RwLock};
+
+use super::{PeerAnswer, PeerCall, PeerError, Peers};
+use crate::edge_db::Caller as Invokes;
+use crate::function::{Error, Request, Response};
+use crate::http::problem::Received;
+use crate::http::signature::{Call, Caller, FunctionKeys, Keys, Role, SIGNATURE_HEADER};
+use crate::session::{FunctionName, NodeName, Nonce, RequestId, SessionId};
+use crate::topology::Topology;
+
+/// A redirected request goes on over at most this many nodes.
+const HOPS: usize = 8;
+
+/// Milliseconds since 1970 on this machine's clock, for signatures only.
+pub(crate) fn unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The other nodes over HTTP: one pool of connections, every call signed, every
+/// answer checked.
+pub struct HttpPeers {
+    here: NodeName,
+    http: reqwest::Client,
+    keys: Keys,
+    derived: Mutex<BTreeMap<FunctionName, Arc<FunctionKeys>>>,
+    topology: RwLock<Arc<Topology>>,
+}
+
+impl HttpPeers {
+    /// The peers of node `here`. Fails only if the HTTP client cannot be made.
+    pub fn new(here: NodeName, keys: Keys, topology: Arc<Topology>) -> Result<Self, String> {
+        let http = reqwest::Client::builder()
+            .redirect(reqwest::redirect::Policy::none())
+            .tcp_nodelay(true)
+            .connect_timeout(Duration::from_secs(1))
+            .pool_idle_timeout(Duration::from_secs(30))
+            .no_proxy()
+            .build()
+            .map_err(|error| format!("the HTTP client could not be made: {error}"))?;
+        Ok(Self {
+            here,
+            http,
+            keys,
+            derived: Mutex::default(),
+            topology: RwLock::new(topology),
+        })
+    }
+
+    /// Replaces the tree.
+    pub fn set_topology(&self, topology: Arc<Topology>) {
+        *self.topology.write() = topology;
+    }
+
+    /// The connections, for requests that are forwarded.
+    pub(crate) fn http(&self) -> &reqwest::Client {
+        &self.http
+    }
+
+    /// The keys of one function.
+    pub fn keys(&self, function: &FunctionName) -> Arc<FunctionKeys> {
+        let mut derived = self.derived.lock();
+        let keys = derived
+            .entry(function.clone())
+            .or_insert_with(|| Arc::new(self.keys.for_function(function)));
+        Arc::clone(keys)
+    }
+
+    fn base(&self, node: &NodeName, function: &FunctionName) -> Option<String> {
+        let topology = self.topology.read();
+        topology.node(node).map(|node| format!("{}/function/{function}", node.peer_url()))
+    }
+}
+
+#[async_trait]
+impl Peers for HttpPeers {
+    async fn call(
+        &self,
+        to: &NodeName,
+        function: &FunctionName,
+        call: PeerCall,
+    ) -> Result<PeerAnswer, PeerError> {
+        let unreachable = |why: String| PeerError::Unreachable { node: to.clone(), why };
+        let base = self
+            .base(to, function)
+            .ok_or_else(|| unreachable("it is not in this node's topology".to_owned()))?;
+        let path = format!("/_/{}", call.endpoint);
+        let query = call.query.as_deref().unwrap_or_default();
+        let method = if call.query.is_some() { "GET" } else { "POST" };
+        let signed = self
+            .keys(function)
+            .sign(
+                &Caller { role: Role::Peer, name: self.here.clone() },
+                &Call { target: to, method, path: &path, query, body: &call.body },
+                unix_ms(),
+                Nonce(rand::random()),
+            )
+            .map_err(|error| unreachable(error.to_string()))?;
+        let url = match query {
+            "" => format!("{base}{path}"),
+            query => format!("{base}{path}?{query}"),
+        };
+        let request = match method {
+            "GET" => self.http.get(url),
+            _ => self.http.post(url).header("content-type", "application/json").body(call.body),
+        };
+        let sent = request
+            .header(SIGNATURE_HEADER, signed.header())
+            .timeout(call.timeout)
+            .send()
+            .await
+            .map_err(|error| unreachable(innermost(&error)))?;
+        let status = sent.status();
+        let header = sent.headers().get(SIGNATURE_HEADER).and_then(|value| value.to_str().ok());
+        let header = header.map(str::to_owned);
+        let body = sent.bytes().await.map_err(|error| unreachable(innermost(&error)))?;
+        if let Err(error) = signed.check_answer(header.as_deref(), status.as_u16(), &body) {
+            return Err(match (status, header) {
+                (StatusCode::NOT_FOUND, None) => PeerError::NoFunction { node: to.clone() },
+                _ => unreachable(unsigned(status, &body, &error.to_string())),
+            });
+        }
+        if status.is_success() || status == StatusCode::TEMPORARY_REDIRECT {
+            return Ok(PeerAnswer { status: status.as_u16(), body });
+        }
+        Err(refused(to, status, &body))
+    }
+}
+
+fn refused(node: &NodeName, status: StatusCode, body: &[u8]) -> PeerError {
+    let problem = Received::read(body);
+    let refusal = problem
+        .as_ref()
+        .and_then(|problem| serde_json::from_value(problem.extra.clone().into()).ok());
+    let (code, message) = problem.map_or_else(
+        || (String::new(), status.to_string()),
+        |problem| (problem.code.unwrap_or_default(), problem.detail),
+    );
+    PeerError::Refused { node: node.clone(), status: status.as_u16(), code, message, refusal }
+}
+
+/// What an answer without a good signature says, for the log.
+fn unsigned(status: StatusCode, body: &[u8], why: &str) -> String {
+    match Received::read(body) {
+        Some(problem) => format!("{status}: {}", problem.detail),
+        None => format!("{status}: {why}"),
+    }
+}
+
+/// The innermost cause: "connection refused" says more than "error sending request".
+pub(crate) fn innermost(error: &reqwest::Error) -> String {
+    if error.is_timeout() {
+        return "it did not answer in time".to_owned();
+    }
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(next) = cause.source() {
+        cause = next;
+    }
+    cause.to_string()
+}
+
+#[async_trait]
+impl Invokes for HttpPeers {
+    async fn invoke(
+        &self,
+        node: &NodeName,
+        function: &FunctionName,
+        session: &SessionId,
+        request: Request,
+        request_id: RequestId,
+    ) -> Result<Response, Error> {
+        let unavailable = |why: String| Error::unavailable("another node did not answer").caused_by(why);
+        let base = self
+            .base(node, function)
+            .ok_or_else(|| Error::bad_request(format!("{node} is not in the topology")))?;
+        let mut url = format!("{base}{}", request.path());
+        if let Some(query) = request.raw_query() {
+            url = format!("{url}?{query}");
+        }
+        let mut headers = request.headers().clone();
+        for header in [http::header::HOST, http::header::CONTENT_LENGTH, http::header::AUTHORIZATION]
+        {
+            headers.remove(header);
+        }
+        let method = request.method().clone();
+        let body = request.into_body();
+        for _ in 0..HOPS {
+            let sent = self
+                .http
+                .request(method.clone(), &url)
+                .headers(headers.clone())
+                .header("x-session", session.as_str())
+                .header("x-session-request-id", request_id.as_str())
+                .body(body.clone())
+                .send()
+                .await
+                .map_err(|error| unavailable(innermost(&error)))?;
+            let status = sent.status();
+            if status == StatusCode::TEMPORARY_REDIRECT {
+                // G8: redirects only lead to gateways of the topology.
+                url = self.follow(sent.headers()).map_err(unavailable)?;
+                continue;
+            }
+            let headers = sent.headers().clone();
+            let body = sent.bytes().await.map_err(|error| unavailable(innermost(&error)))?;
+            return Ok(Response::from_parts(status, headers, Bytes::from(body)));
+        }
+        Err(unavailable("the session moves faster than the request".to_owned()))
+    }
+}
+
+impl HttpPeers {
+    /// Where a redirect leads, if that is a gateway of the topology.
+    fn follow(&self, headers: &HeaderMap) -> Result<String, String> {
+        let location = headers.get(http::header::LOCATION).and_then(|value| value.to_str().ok());
+        let location = location.ok_or("a redirect without a place")?;
+        let topology = self.topology.read();
+        for node in topology.nodes() {
+            if let Some(rest) = location.strip_prefix(node.gateway.as_str())
+                && rest.starts_with('/')
+            {
+                return Ok(format!("{}{rest}", node.peer_url()));
+            }
+        }
+        Err(format!("a redirect leads out of the topology: {location}"))
+    }
+}

@@ -1,0 +1,255 @@
+//! Serves a function as one process: its own watchdog.
+
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::serve::ListenerExt;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{ConfigError, Environment, Settings, StoreChoice};
+use crate::function::Function;
+use crate::http::{self, Service};
+use crate::metrics;
+use crate::node::{Background, Node, NodeConfig, Parts};
+use crate::peers::HttpPeers;
+use crate::store::memory::MemoryStore;
+use crate::store::redis::{RedisOptions, RedisStore};
+use crate::store::{SessionStore, StoreScope, WindowLimits};
+use crate::topology::Topology;
+
+/// Exit code for wrong settings (`EX_USAGE`).
+const WRONG_SETTINGS: u8 = 64;
+/// Exit code for a port or a store that is not there (`EX_UNAVAILABLE`).
+const UNAVAILABLE: u8 = 69;
+
+/// Serves `function` with the settings of the environment until SIGTERM or
+/// Ctrl-C. The whole of a function's `main`:
+///
+/// ```no_run
+/// # fn function() -> funicular::Function { funicular::Function::routes(()).into() }
+/// #[tokio::main]
+/// async fn main() -> std::process::ExitCode {
+///     funicular::serve(function()).await
+/// }
+/// ```
+pub async fn serve(function: Function) -> ExitCode {
+    start_logging();
+    let settings = match Settings::read(&Environment) {
+        Ok(settings) => settings,
+        Err(error) => return say(&error.0, WRONG_SETTINGS),
+    };
+    if let Err(faults) = function.check() {
+        return say(&faults, WRONG_SETTINGS);
+    }
+    let stop = CancellationToken::new();
+    let signals = stop.clone();
+    tokio::spawn(async move {
+        terminated().await;
+        signals.cancel();
+    });
+    match run(function, settings, stop).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => say(&error.0, UNAVAILABLE),
+    }
+}
+
+fn say(what: &str, code: u8) -> ExitCode {
+    tracing::error!("{what}");
+    ExitCode::from(code)
+}
+
+/// Log lines as `FUNICULAR_LOG` (a filter like `info` or `funicular=debug`) and
+/// `FUNICULAR_LOG_FORMAT` (`text` or `json`) say. Twice is once.
+pub fn start_logging() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("FUNICULAR_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let _ = match std::env::var("FUNICULAR_LOG_FORMAT").as_deref() {
+        Ok("json") => lines.json().try_init(),
+        _ => lines.try_init(),
+    };
+}
+
+/// SIGTERM, or Ctrl-C.
+pub async fn terminated() {
+    let interrupt = tokio::signal::ctrl_c();
+    match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+        Ok(mut terminate) => {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt => {}
+            }
+        }
+        Err(_) => {
+            let _ = interrupt.await;
+        }
+    }
+}
+
+/// A function at a node, put together and at work until dropped.
+#[derive(Debug)]
+pub struct Assembled {
+    /// What HTTP serves.
+    pub service: Service,
+    background: Background,
+}
+
+impl Assembled {
+    /// Ends the node's background work once its last message is out.
+    pub async fn stop(self) {
+        let _ = tokio::time::timeout(Duration::from_secs(2), self.service.node().drained()).await;
+        drop(self.background);
+    }
+}
+
+/// The parts that make a function at a node.
+#[derive(Debug)]
+pub struct Assembly {
+    /// The node's settings.
+    pub node: NodeConfig,
+    /// The function.
+    pub function: Function,
+    /// Where sessions are kept.
+    pub store: StoreChoice,
+    /// How long the store may take to answer.
+    pub store_timeout: Duration,
+    /// How the deduplication window is kept.
+    pub window: WindowLimits,
+    /// The tree.
+    pub topology: Arc<Topology>,
+    /// The secrets.
+    pub keys: crate::http::signature::Keys,
+}
+
+impl Assembly {
+    /// Connects the store, makes the node, recovers what is in doubt and starts it.
+    pub async fn start(self) -> Result<Assembled, ConfigError> {
+        let scope = StoreScope {
+            function: self.node.function.clone(),
+            here: self.node.here.clone(),
+            window: self.window,
+        };
+        let store: Arc<dyn SessionStore> = match &self.store {
+            StoreChoice::Memory => Arc::new(MemoryStore::new(scope)),
+            StoreChoice::Redis(url) => {
+                let options = RedisOptions { response_timeout: self.store_timeout, ..RedisOptions::default() };
+                let store = RedisStore::connect(url, options, scope).await;
+                Arc::new(store.map_err(|error| ConfigError(error.to_string()))?)
+            }
+        };
+        let peers =
+            HttpPeers::new(self.node.here.clone(), self.keys, Arc::clone(&self.topology))
+                .map_err(ConfigError)?;
+        let peers = Arc::new(peers);
+        tracing::info!(
+            node = %self.node.here, function = %self.node.function,
+            promise = ?store.promise(), "the store is there"
+        );
+        let node = Node::new(Parts {
+            config: self.node,
+            function: self.function,
+            store,
+            peers: Arc::clone(&peers) as _,
+            caller: Some(Arc::clone(&peers) as _),
+            topology: self.topology,
+        });
+        let background = node.start();
+        Ok(Assembled { service: Service::new(node, peers), background })
+    }
+}
+
+/// Serves a function until `stop`, then drains: unhealthy at once, still serving
+/// for `healthcheck_interval`, then up to `write_timeout` for what runs.
+pub async fn run(
+    function: Function,
+    settings: Settings,
+    stop: CancellationToken,
+) -> Result<(), ConfigError> {
+    let listener = bind(SocketAddr::new(settings.address, settings.port)).await?;
+    let metrics = metrics::Exporter::install();
+    let metrics_server = match settings.metrics_port {
+        0 => None,
+        port => Some(bind(SocketAddr::new(settings.address, port)).await?),
+    };
+    let assembly = Assembly {
+        node: settings.node,
+        function,
+        store: settings.store,
+        store_timeout: settings.store_timeout,
+        window: settings.window,
+        topology: Arc::new(settings.topology),
+        keys: settings.keys,
+    };
+    let assembled = assembly.start().await?;
+    let service = assembled.service.clone();
+    let closing = CancellationToken::new();
+    if let Some(listener) = metrics_server {
+        let closing = closing.clone();
+        tokio::spawn(serve_router(listener, metrics.router(), closing));
+    }
+    let lock = LockFile::create();
+    tracing::info!(
+        address = ?listener.local_addr().ok(), node = %service.node().here(),
+        function = %service.node().config().function, "serving"
+    );
+    let router = http::single(service.clone(), settings.standalone);
+    let server = tokio::spawn(serve_router(listener, router, closing.clone()));
+    stop.cancelled().await;
+    tracing::info!("leaving: unhealthy from now on, still serving for a while");
+    service.leaving();
+    drop(lock);
+    tokio::time::sleep(settings.healthcheck_interval).await;
+    closing.cancel();
+    if tokio::time::timeout(settings.write_timeout, server).await.is_err() {
+        tracing::warn!("requests that still run after write_timeout are broken off");
+    }
+    assembled.stop().await;
+    Ok(())
+}
+
+/// Listens at `address`; the error says what to do when the port is taken.
+pub async fn bind(address: SocketAddr) -> Result<TcpListener, ConfigError> {
+    TcpListener::bind(address).await.map_err(|error| {
+        ConfigError(format!(
+            "cannot listen at {address} ({error}); stop what listens there or choose another port"
+        ))
+    })
+}
+
+/// Serves a router until `closing`, then finishes the requests that run.
+pub async fn serve_router(listener: TcpListener, router: Router, closing: CancellationToken) {
+    let listener = listener.tap_io(|stream| {
+        let _ = stream.set_nodelay(true);
+    });
+    let served =
+        axum::serve(listener, router).with_graceful_shutdown(closing.cancelled_owned()).await;
+    if let Err(error) = served {
+        tracing::error!(%error, "the server ended");
+    }
+}
+
+/// `/tmp/.lock` exists while the process is healthy, as of-watchdog has it.
+struct LockFile(std::path::PathBuf);
+
+impl LockFile {
+    fn create() -> Option<Self> {
+        let path = std::env::temp_dir().join(".lock");
+        match std::fs::write(&path, b"") {
+            Ok(()) => Some(Self(path)),
+            Err(error) => {
+                tracing::warn!(%error, path = %path.display(), "no lock file; probe /_/health");
+                None
+            }
+        }
+    }
+}
+
+impl Drop for LockFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}

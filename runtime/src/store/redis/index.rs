@@ -1,0 +1,313 @@
+//! The function's index: which sessions are here, which are pointers, which are
+//! pending.
+//!
+//! Residents and pointers are advice: told along with the step, never waited for,
+//! and mended by looking. The pending set never misses a session: it is marked on
+//! the same connection before the step that makes it pending, and a mark goes
+//! only when it is older than any step that may still be under way.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use redis::{Cmd, Pipeline, Value};
+
+use super::Core;
+use super::reply::{self, Parts, corrupt};
+use super::requests::millis;
+use super::scripts::Script;
+use super::steps::{pointer, resident};
+use crate::session::{Millis, NodeName, SessionId, Slot};
+use crate::store::{Counts, Resident, Snapshot, StoreResult};
+
+/// Uses of sessions that the index has not been told yet.
+pub(super) type Touches = Mutex<BTreeMap<SessionId, (NodeName, Millis)>>;
+
+/// Uses are told together, this long after the first of them.
+const GATHER: Duration = Duration::from_millis(20);
+
+/// How many sessions are looked at in one round trip.
+const BATCH: usize = 256;
+
+impl Core {
+    fn index_call(&self, key: &str, what: &str) -> Cmd {
+        let mut cmd = self.scripts.start(Script::Index, 1, 512);
+        cmd.arg(key).arg(what);
+        cmd
+    }
+
+    /// Marks a session as pending.
+    pub(super) fn mark(&self, session: &SessionId) -> Cmd {
+        let mut cmd = self.index_call(&self.keys.pending(), "pend");
+        cmd.arg(session.as_str());
+        cmd
+    }
+
+    fn enter(&self, session: &SessionId, home: &NodeName, used: Millis) -> [Cmd; 2] {
+        let mut homes = self.index_call(&self.keys.homes(), "sadd");
+        homes.arg(home.as_str());
+        let mut enter = self.index_call(&self.keys.residents(home), "zadd");
+        enter.arg(used).arg(session.as_str());
+        [homes, enter]
+    }
+
+    fn leave(&self, key: &str, session: &SessionId) -> Cmd {
+        let mut cmd = self.index_call(key, "zrem");
+        cmd.arg(session.as_str());
+        cmd
+    }
+
+    /// What the index has to be told when a slot changes.
+    pub(super) fn index_calls(&self, session: &SessionId, old: &Slot, new: &Slot) -> Vec<Cmd> {
+        let mut calls = Vec::new();
+        let (was, is) = (resident(old), resident(new));
+        if let Some(home) = was.filter(|home| is != Some(home)) {
+            self.touches.lock().remove(session);
+            calls.push(self.leave(&self.keys.residents(home), session));
+        }
+        if let Some(home) = is.filter(|home| was != Some(home)) {
+            calls.extend(self.enter(session, home, new.used));
+        }
+        match (pointer(old), pointer(new)) {
+            (before, Some(since)) if before != Some(since) => {
+                let mut cmd = self.index_call(&self.keys.pointers(), "zadd");
+                cmd.arg(since).arg(session.as_str());
+                calls.push(cmd);
+            }
+            (Some(_), None) => calls.push(self.leave(&self.keys.pointers(), session)),
+            _ => {}
+        }
+        calls
+    }
+
+    /// Notes that a session was used; the index hears of it in a moment.
+    pub(super) fn touch(&self, session: &SessionId, home: &NodeName, used: Millis) {
+        let mut touches = self.touches.lock();
+        let first = touches.is_empty();
+        touches.insert(session.clone(), (home.clone(), used));
+        drop(touches);
+        if first && let Some(core) = self.this.upgrade() {
+            tokio::spawn(async move {
+                tokio::time::sleep(GATHER).await;
+                core.tell_touches().await;
+            });
+        }
+    }
+
+    async fn tell_touches(&self) {
+        let touches = std::mem::take(&mut *self.touches.lock());
+        let mut by_home: BTreeMap<NodeName, Vec<(Millis, SessionId)>> = BTreeMap::new();
+        for (session, (home, used)) in touches {
+            by_home.entry(home).or_default().push((used, session));
+        }
+        let mut pipe = Pipeline::new();
+        for (home, uses) in by_home {
+            let mut homes = self.index_call(&self.keys.homes(), "sadd");
+            homes.arg(home.as_str());
+            pipe.add_command(homes);
+            for uses in uses.chunks(BATCH) {
+                let mut cmd = self.index_call(&self.keys.residents(&home), "zadd");
+                for (used, session) in uses {
+                    cmd.arg(*used).arg(session.as_str());
+                }
+                pipe.add_command(cmd);
+            }
+        }
+        // Advice only: what is lost here is mended by `mend_index`.
+        let _ = self.link.pipe(&pipe).await;
+    }
+
+    /// Makes the index say of a session what its slot says, without waiting.
+    pub(super) fn reindex(&self, session: &SessionId, slot: &Slot) {
+        let mut pipe = Pipeline::new();
+        self.add_truth(&mut pipe, session, slot, None);
+        if let Some(core) = self.this.upgrade() {
+            tokio::spawn(async move {
+                let _ = core.link.pipe(&pipe).await;
+            });
+        }
+    }
+
+    /// Adds the calls after which the index agrees with the slot. `listed` is the
+    /// home under which it was found, if it was.
+    pub(super) fn add_truth(
+        &self,
+        pipe: &mut Pipeline,
+        session: &SessionId,
+        slot: &Slot,
+        listed: Option<&NodeName>,
+    ) {
+        let home = resident(slot);
+        let gone = listed.or_else(|| slot.record.as_ref().map(|record| &record.life().home));
+        if let Some(home) = gone.filter(|gone| home != Some(gone)) {
+            pipe.add_command(self.leave(&self.keys.residents(home), session));
+        }
+        if let Some(home) = home {
+            self.enter(session, home, slot.used).into_iter().for_each(|cmd| {
+                pipe.add_command(cmd);
+            });
+        }
+        match pointer(slot) {
+            Some(since) => {
+                let mut cmd = self.index_call(&self.keys.pointers(), "zadd");
+                cmd.arg(since).arg(session.as_str());
+                pipe.add_command(cmd);
+            }
+            None => {
+                pipe.add_command(self.leave(&self.keys.pointers(), session));
+            }
+        }
+        if slot.pending() {
+            pipe.add_command(self.mark(session));
+        }
+    }
+
+    /// What is known of several sessions, in one round trip a batch.
+    pub(super) async fn look(&self, sessions: &[SessionId]) -> StoreResult<Vec<Snapshot>> {
+        let mut found = Vec::with_capacity(sessions.len());
+        for batch in sessions.chunks(BATCH) {
+            let mut pipe = Pipeline::with_capacity(batch.len());
+            for session in batch {
+                pipe.add_command(self.load_call(session, None));
+            }
+            for answer in self.link.pipe(&pipe).await? {
+                found.push(super::steps::loaded(answer?)?.snapshot);
+            }
+        }
+        Ok(found)
+    }
+
+    /// The homes of which there are sessions here.
+    pub(super) async fn homes(&self) -> StoreResult<Vec<NodeName>> {
+        let mut cmd = redis::cmd("SMEMBERS");
+        cmd.arg(self.keys.homes());
+        let names = Parts::new(self.link.call(&cmd).await?)?;
+        names.map(|name| NodeName::new(reply::text(name)?).map_err(corrupt)).collect()
+    }
+
+    pub(super) async fn residents(
+        &self,
+        homes: Option<&[NodeName]>,
+        limit: usize,
+    ) -> StoreResult<Vec<Resident>> {
+        if limit == 0 {
+            return Ok(Vec::new());
+        }
+        let all;
+        let homes = match homes {
+            Some(homes) => homes,
+            None => {
+                all = self.homes().await?;
+                &all
+            }
+        };
+        let mut pipe = Pipeline::with_capacity(homes.len());
+        for home in homes {
+            pipe.cmd("ZRANGE").arg(self.keys.residents(home)).arg(0).arg(limit - 1);
+            pipe.arg("WITHSCORES");
+        }
+        if pipe.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut listed = Vec::new();
+        for (home, answer) in homes.iter().zip(self.link.pipe(&pipe).await?) {
+            listed.extend(scored(answer?)?.into_iter().map(|(session, used)| (used, session, home)));
+        }
+        listed.sort_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
+        listed.truncate(limit);
+        let sessions: Vec<_> = listed.iter().map(|(_, session, _)| session.clone()).collect();
+        let mut found = Vec::with_capacity(sessions.len());
+        for ((_, session, home), snapshot) in listed.into_iter().zip(self.look(&sessions).await?) {
+            if resident(&snapshot.slot) == Some(home) {
+                let (used, bytes) = (snapshot.slot.used, snapshot.bytes);
+                found.push(Resident { session, home: home.clone(), used, bytes });
+            } else {
+                let mut pipe = Pipeline::new();
+                self.add_truth(&mut pipe, &session, &snapshot.slot, Some(home));
+                self.link.pipe(&pipe).await?;
+            }
+        }
+        found.sort_by(|a, b| (a.used, &a.session).cmp(&(b.used, &b.session)));
+        Ok(found)
+    }
+
+    pub(super) async fn pending(&self, limit: usize) -> StoreResult<Vec<SessionId>> {
+        let mut found = Vec::new();
+        let mut start = 0;
+        while found.len() < limit {
+            let mut cmd = redis::cmd("ZRANGE");
+            cmd.arg(self.keys.pending()).arg(start).arg(start + BATCH - 1).arg("WITHSCORES");
+            let marked = scored(self.link.call(&cmd).await?)?;
+            if marked.is_empty() {
+                break;
+            }
+            start += marked.len();
+            let sessions: Vec<_> = marked.iter().map(|(session, _)| session.clone()).collect();
+            let mut quiet = Vec::new();
+            for ((session, marked), snapshot) in marked.into_iter().zip(self.look(&sessions).await?) {
+                if snapshot.slot.pending() {
+                    found.push(session);
+                } else {
+                    quiet.push((session, marked));
+                }
+            }
+            start -= self.prune(&quiet).await?;
+        }
+        found.truncate(limit);
+        Ok(found)
+    }
+
+    /// Removes marks that are settled and old; says how many went.
+    async fn prune(&self, quiet: &[(SessionId, Millis)]) -> StoreResult<usize> {
+        if quiet.is_empty() {
+            return Ok(0);
+        }
+        let mut cmd = self.index_call(&self.keys.pending(), "prune");
+        // Longer than any call may still be on its way.
+        cmd.arg(millis(self.options.response_timeout * 2 + Duration::from_secs(1)));
+        for (session, marked) in quiet {
+            cmd.arg(session.as_str()).arg(*marked);
+        }
+        let gone = reply::number(self.link.call(&cmd).await?)?;
+        Ok(usize::try_from(gone).unwrap_or(0))
+    }
+
+    pub(super) async fn old_pointers(
+        &self,
+        before: Millis,
+        limit: usize,
+    ) -> StoreResult<Vec<SessionId>> {
+        let mut cmd = redis::cmd("ZRANGE");
+        cmd.arg(self.keys.pointers()).arg("-inf").arg(format!("({before}")).arg("BYSCORE");
+        cmd.arg("LIMIT").arg(0).arg(limit).arg("WITHSCORES");
+        let listed = scored(self.link.call(&cmd).await?)?;
+        Ok(listed.into_iter().map(|(session, _)| session).collect())
+    }
+
+    pub(super) async fn counts(&self) -> StoreResult<Counts> {
+        let homes = self.homes().await?;
+        let mut pipe = Pipeline::with_capacity(homes.len() + 1);
+        pipe.cmd("ZCARD").arg(self.keys.pending());
+        for home in &homes {
+            pipe.cmd("ZCARD").arg(self.keys.residents(home));
+        }
+        let mut answers = self.link.pipe(&pipe).await?.into_iter();
+        let pending = reply::number(answers.next().unwrap_or(Ok(Value::Int(0)))?)?;
+        let mut resident = 0;
+        for answer in answers {
+            resident += reply::number(answer?)?;
+        }
+        Ok(Counts { resident, pending })
+    }
+}
+
+/// Members with their scores.
+pub(super) fn scored(answer: Value) -> StoreResult<Vec<(SessionId, Millis)>> {
+    let mut parts = Parts::new(answer)?;
+    let mut found = Vec::with_capacity(parts.size_hint().0 / 2);
+    while let Some(session) = parts.next() {
+        let session = SessionId::new(reply::text(session)?).map_err(corrupt)?;
+        found.push((session, parts.number()?));
+    }
+    Ok(found)
+}

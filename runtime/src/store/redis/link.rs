@@ -1,0 +1,131 @@
+//! The connection to Redis: one, shared by all requests, mended when it breaks.
+
+use std::time::Duration;
+
+use redis::aio::{ConnectionLike, ConnectionManager, ConnectionManagerConfig, MultiplexedConnection};
+use redis::{Client, Cmd, Pipeline, RedisError, Value};
+
+use super::options::RedisOptions;
+use crate::store::{StoreError, StoreResult};
+
+/// A connection whose calls end in time, one way or the other.
+#[derive(Debug, Clone)]
+pub(super) struct Link {
+    manager: ConnectionManager,
+    timeout: Duration,
+}
+
+impl Link {
+    /// Connects; later the connection comes back by itself, at the first call
+    /// after Redis does.
+    pub(super) async fn open(client: Client, options: &RedisOptions) -> Result<Self, RedisError> {
+        let config = ConnectionManagerConfig::new()
+            // Calls fail fast while Redis is away, and each tries to connect again.
+            .set_number_of_retries(0)
+            .set_connection_timeout(Some(options.connect_timeout))
+            // `call` bounds connecting, sending and waiting together.
+            .set_response_timeout(None)
+            .set_pipeline_buffer_size(1024);
+        let manager = client.get_connection_manager_with_config(config).await?;
+        Ok(Self { manager, timeout: options.response_timeout })
+    }
+
+    /// The same connection with another time limit.
+    pub(super) fn with_timeout(&self, timeout: Duration) -> Self {
+        Self { manager: self.manager.clone(), timeout }
+    }
+
+    /// One command.
+    pub(super) async fn call(&self, cmd: &Cmd) -> StoreResult<Value> {
+        let mut manager = self.manager.clone();
+        let answer = async {
+            match manager.req_packed_command(cmd).await {
+                // Nothing was sent: the last attempt to connect had failed.
+                Err(error) if error.is_connection_refusal() => {
+                    manager.req_packed_command(cmd).await
+                }
+                answer => answer,
+            }
+        };
+        in_time(self.timeout, answer).await?.extract_error().map_err(|error| failure(&error))
+    }
+
+    /// Several commands in one round trip; each has its own outcome.
+    pub(super) async fn pipe(&self, pipe: &Pipeline) -> StoreResult<Vec<StoreResult<Value>>> {
+        let mut manager = self.manager.clone();
+        let count = pipe.len();
+        let answer = async {
+            match manager.req_packed_commands(pipe, 0, count).await {
+                Err(error) if error.is_connection_refusal() => {
+                    manager.req_packed_commands(pipe, 0, count).await
+                }
+                answer => answer,
+            }
+        };
+        let values = in_time(self.timeout, answer).await?;
+        Ok(values.into_iter().map(outcome).collect())
+    }
+}
+
+/// A connection to one process of Redis: when that ends, so does this.
+#[derive(Debug)]
+pub(super) struct Tie {
+    connection: MultiplexedConnection,
+    timeout: Duration,
+}
+
+impl Tie {
+    pub(super) async fn open(client: &Client, options: &RedisOptions) -> StoreResult<Self> {
+        let config = redis::AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(options.connect_timeout))
+            .set_response_timeout(None);
+        let connection = client
+            .get_multiplexed_async_connection_with_config(&config)
+            .await
+            .map_err(|error| failure(&error))?;
+        Ok(Self { connection, timeout: options.sync_timeout })
+    }
+
+    pub(super) async fn call(&self, cmd: &Cmd) -> StoreResult<Value> {
+        let mut connection = self.connection.clone();
+        let value = in_time(self.timeout, connection.req_packed_command(cmd)).await?;
+        outcome(value)
+    }
+
+    pub(super) async fn pipe(&self, pipe: &Pipeline) -> StoreResult<Vec<StoreResult<Value>>> {
+        if pipe.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut connection = self.connection.clone();
+        let answer = connection.req_packed_commands(pipe, 0, pipe.len());
+        Ok(in_time(self.timeout, answer).await?.into_iter().map(outcome).collect())
+    }
+}
+
+fn outcome(value: Value) -> StoreResult<Value> {
+    value.extract_error().map_err(|error| failure(&error))
+}
+
+async fn in_time<T>(
+    limit: Duration,
+    answer: impl Future<Output = Result<T, RedisError>>,
+) -> StoreResult<T> {
+    match tokio::time::timeout(limit, answer).await {
+        Ok(answer) => answer.map_err(|error| failure(&error)),
+        Err(_) => Err(StoreError::Unavailable(format!(
+            "no answer from Redis within {} ms",
+            limit.as_millis()
+        ))),
+    }
+}
+
+/// What an error of Redis or of its connection means for the node.
+pub(super) fn failure(error: &RedisError) -> StoreError {
+    match error.code() {
+        Some("NOSCRIPT") => StoreError::Restarted,
+        Some("OOM") => StoreError::Full,
+        // A script met something that it did not expect.
+        Some("ERR" | "WRONGTYPE") => StoreError::Corrupt(error.to_string()),
+        _ => StoreError::Unavailable(error.to_string()),
+    }
+}

@@ -1,0 +1,23 @@
+-- Shared by every script. A session's meta hash:
+--   r state letter, epoch, space, incarnation   h home
+--   n next epoch, space, nonce   t the transfer's or the pointer's place   s since
+--   u unsettled, from   k untold
+--   p pull: next epoch, incarnation, nonce   g its life's home   f its source
+--   l lease: 22 characters of id, then until when   w a freeze waits until
+--   a last used   x outbox entries   v version   b bytes   e last lease that committed
+-- An empty text and an absent field are the same.
+local call = redis.call
+local sub = string.sub
+
+local function clock()
+  local t = call('TIME')
+  return t[1] * 1000 + math.floor(t[2] / 1000)
+end
+
+local function text(number)
+  return string.format('%.0f', number)
+end
+
+local function given(value)
+  return value and value ~= ''
+end

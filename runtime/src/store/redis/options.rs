@@ -1,0 +1,126 @@
+//! How to reach Redis, and what it has to be.
+
+use std::time::Duration;
+
+use crate::store::Promise;
+
+/// How the store talks to its Redis.
+#[derive(Debug, Clone)]
+pub struct RedisOptions {
+    /// A call without an answer for this long is [`Unavailable`]. Default 2 s.
+    ///
+    /// [`Unavailable`]: crate::store::StoreError::Unavailable
+    pub response_timeout: Duration,
+    /// An attempt to connect gives up after this long. Default 1 s.
+    pub connect_timeout: Duration,
+    /// How long to wait until a write is on disk, where it has to be. Default 5 s.
+    pub sync_timeout: Duration,
+    /// What all keys begin with: letters and digits. Default `f`.
+    pub prefix: String,
+}
+
+impl Default for RedisOptions {
+    fn default() -> Self {
+        Self {
+            response_timeout: Duration::from_secs(2),
+            connect_timeout: Duration::from_secs(1),
+            sync_timeout: Duration::from_secs(5),
+            prefix: "f".to_owned(),
+        }
+    }
+}
+
+/// Why a store cannot be opened; each says what to do.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum ConnectError {
+    /// The URL does not read.
+    #[error(
+        "the Redis URL does not read ({0}): write redis://host:port/db or redis+unix:///path"
+    )]
+    Url(String),
+    /// The key prefix would be misread.
+    #[error("the key prefix {0:?} is not 1 to 32 letters and digits: choose another")]
+    Prefix(String),
+    /// No connection.
+    #[error("Redis cannot be reached ({0}): start it, or correct the URL")]
+    Unreachable(String),
+    /// The server is older than what the scripts need.
+    #[error("this Redis is version {0}: version 7.0 or newer is needed, or any Valkey")]
+    TooOld(String),
+    /// Sessions could be evicted.
+    #[error(
+        "Redis may throw sessions away (maxmemory-policy is {0}): \
+         run `redis-cli config set maxmemory-policy noeviction` and write it into redis.conf"
+    )]
+    Evicts(String),
+}
+
+/// What was found out about the server when the store was opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Server {
+    pub(super) promise: Promise,
+}
+
+/// One line's value in the text that `INFO` answers.
+pub(super) fn info<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+    text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
+}
+
+impl Server {
+    /// Judges what the server says of itself: the texts of `INFO`, its
+    /// `appendfsync` (if it may be read), and whether it knows `WAITAOF`.
+    pub(super) fn judge(
+        text: &str,
+        appendfsync: Option<&str>,
+        waitaof: bool,
+    ) -> Result<Self, ConnectError> {
+        let version = info(text, "redis_version").unwrap_or("unknown");
+        let major = version.split('.').next().and_then(|major| major.parse::<u32>().ok());
+        if major.is_none_or(|major| major < 7) {
+            return Err(ConnectError::TooOld(version.to_owned()));
+        }
+        let policy = info(text, "maxmemory_policy").unwrap_or("unknown");
+        if policy != "noeviction" {
+            return Err(ConnectError::Evicts(policy.to_owned()));
+        }
+        let promise = match (info(text, "aof_enabled"), appendfsync) {
+            (Some("1"), Some("always")) => Promise::Always,
+            // Nobody ever syncs: there is nothing to wait for.
+            (Some("1"), Some("no")) => Promise::Everysec,
+            (Some("1"), _) if waitaof => Promise::WaitAof,
+            (Some("1"), _) => Promise::Everysec,
+            _ => Promise::None,
+        };
+        Ok(Self { promise })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn server(version: &str, policy: &str, aof: u8) -> String {
+        format!("redis_version:{version}\r\nmaxmemory_policy:{policy}\r\naof_enabled:{aof}\r\n")
+    }
+
+    #[test]
+    fn g2_the_promise_is_what_the_server_keeps() {
+        let text = server("7.2.5", "noeviction", 1);
+        let promise = |fsync, wait| Server::judge(&text, fsync, wait).unwrap().promise;
+        assert_eq!(promise(Some("always"), true), Promise::Always);
+        assert_eq!(promise(Some("everysec"), true), Promise::WaitAof);
+        assert_eq!(promise(Some("everysec"), false), Promise::Everysec);
+        assert_eq!(promise(Some("no"), true), Promise::Everysec);
+        assert_eq!(promise(None, false), Promise::Everysec);
+        let off = server("7.2.5", "noeviction", 0);
+        assert_eq!(Server::judge(&off, Some("always"), true).unwrap().promise, Promise::None);
+    }
+
+    #[test]
+    fn a_server_that_will_not_do_is_refused() {
+        let judge = |text: &str| Server::judge(text, None, false);
+        assert!(matches!(judge(&server("6.2.1", "noeviction", 1)), Err(ConnectError::TooOld(_))));
+        assert!(matches!(judge(&server("7.0.0", "allkeys-lru", 1)), Err(ConnectError::Evicts(_))));
+        assert!(matches!(judge(""), Err(ConnectError::TooOld(_))));
+    }
+}
