@@ -2,6 +2,8 @@
 //! `diagnostics/` must not compile; its `.expected` lists, in order, what the
 //! compiler has to say.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::SystemTime;

@@ -9,7 +9,7 @@ use funicular::prelude::*;
 /// What a file without a content type is.
 const BYTES: &str = "application/octet-stream";
 
-async fn store(_: &(), req: Request, db: &mut EdgeDb) -> Result<Response> {
+async fn store((): &(), req: Request, db: &mut EdgeDb) -> Result<Response> {
     let content_type = req.header("content-type").unwrap_or(BYTES);
     let file = Names::of(&req)?;
     let known = db.get(&file.content_type).await?.is_some();
@@ -18,7 +18,7 @@ async fn store(_: &(), req: Request, db: &mut EdgeDb) -> Result<Response> {
     Ok(Response::status(if known { StatusCode::NO_CONTENT } else { StatusCode::CREATED }))
 }
 
-async fn fetch(_: &(), req: Request, db: &ReadDb) -> Result<Response> {
+async fn fetch((): &(), req: Request, db: &ReadDb) -> Result<Response> {
     let file = Names::of(&req)?;
     let Some(content_type) = db.get_text(&file.content_type).await? else {
         return Err(Error::not_found("there is no such file"));

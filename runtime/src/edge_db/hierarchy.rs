@@ -21,7 +21,7 @@ impl<'a> Hierarchy<'a> {
         Self { db }
     }
 
-    fn place(&self) -> &'a Place {
+    fn place(self) -> &'a Place {
         &self.db.place
     }
 
@@ -90,7 +90,7 @@ impl<'a> Hierarchy<'a> {
 
     /// The id of the next call: the request's own, else derived from the id of
     /// the request that makes it, else random.
-    fn next_id(&self, own: Option<&RequestId>) -> Result<RequestId> {
+    fn next_id(self, own: Option<&RequestId>) -> Result<RequestId> {
         let number = self.db.calls.fetch_add(1, Ordering::Relaxed);
         if let Some(own) = own {
             return Ok(own.clone());
@@ -110,7 +110,7 @@ impl<'a> Hierarchy<'a> {
     }
 
     /// The nodes that `levels` of [`EdgeDb::propagate`](super::EdgeDb::propagate) means.
-    pub(super) fn targets(&self, levels: &str) -> Result<Vec<NodeName>> {
+    pub(super) fn targets(self, levels: &str) -> Result<Vec<NodeName>> {
         let name = |node: &Node| node.name.clone();
         let above = self.path_to_root();
         if levels.trim() == "*" {

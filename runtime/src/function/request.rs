@@ -27,7 +27,7 @@ pub struct Request {
     body: Bytes,
     params: Vec<(String, String)>,
     session: Option<SessionId>,
-    request_id: Option<RequestId>,
+    id: Option<RequestId>,
     pairs: OnceLock<Vec<(String, String)>>,
 }
 
@@ -53,7 +53,7 @@ impl Request {
             body,
             params: Vec::new(),
             session: None,
-            request_id: None,
+            id: None,
             pairs: OnceLock::new(),
         }
     }
@@ -64,7 +64,7 @@ impl Request {
     }
 
     pub(crate) fn with_request_id(mut self, id: Option<RequestId>) -> Self {
-        self.request_id = id;
+        self.id = id;
         self
     }
 
@@ -195,7 +195,7 @@ impl Request {
 
     /// The request's own id (`X-session-request-id`), if the client gave one.
     pub fn request_id(&self) -> Option<&RequestId> {
-        self.request_id.as_ref()
+        self.id.as_ref()
     }
 }
 
@@ -250,7 +250,7 @@ impl RequestBuilder {
     /// Gives the request an id: sent again with the same one, it takes effect
     /// once. ([`Hierarchy::invoke`](crate::Hierarchy::invoke) gives its own.)
     pub fn request_id(mut self, id: &str) -> Result<Self> {
-        self.0.request_id = Some(RequestId::new(id)?);
+        self.0.id = Some(RequestId::new(id)?);
         Ok(self)
     }
 }

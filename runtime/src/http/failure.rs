@@ -3,7 +3,7 @@
 use super::problem::Problem;
 use crate::node::{Failure, Node};
 
-pub(super) fn problem(node: &Node, failure: Failure) -> Problem {
+pub(crate) fn problem(node: &Node, failure: Failure) -> Problem {
     let config = node.config();
     let here = node.here();
     match failure {

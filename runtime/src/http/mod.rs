@@ -9,7 +9,7 @@
 mod client_call;
 mod digest;
 mod endpoints;
-mod failure;
+pub(crate) mod failure;
 mod forward;
 pub mod problem;
 mod router;

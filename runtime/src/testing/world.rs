@@ -9,9 +9,10 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 
-use super::network::{Link, status_and_code};
+use super::network::Link;
 use super::or_panic;
 use crate::function::{Function, Request};
+use crate::http::failure;
 use crate::node::{Answer, Background, Call, Failure, Node, NodeConfig, Offload, Parts, Received};
 use crate::peers::messages::PropagateCall;
 use crate::session::{FunctionName, NodeName, SessionId};
@@ -51,8 +52,9 @@ impl Asked {
         Self { status, headers: HeaderMap::new(), body, node, replayed: false }
     }
 
-    fn failure(failure: &Failure, node: NodeName) -> Self {
-        Self::sentence(status_and_code(failure).0, &failure.to_string(), node)
+    fn failure(node: &Node, failed: Failure) -> Self {
+        let problem = failure::problem(node, failed);
+        Self::sentence(problem.status, &problem.detail, node.here().clone())
     }
 }
 
@@ -143,7 +145,7 @@ impl World {
                     known = token;
                     at = to;
                 }
-                Err(failure) => return Asked::failure(&failure, at),
+                Err(failed) => return Asked::failure(node, failed),
             }
         }
         let sentence = format!("more than {HOPS} redirects: a fault of the runtime");
@@ -174,7 +176,7 @@ impl World {
             match node.receive(&from, &call).await {
                 Ok(Received::Taken) => return Asked::sentence(StatusCode::OK, "", at),
                 Ok(Received::Elsewhere(elsewhere)) => at = elsewhere.location,
-                Err(failure) => return Asked::failure(&failure, at),
+                Err(failed) => return Asked::failure(node, failed),
             }
         }
         Asked::sentence(StatusCode::LOOP_DETECTED, "the session is nowhere", at)
