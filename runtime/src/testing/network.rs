@@ -4,13 +4,13 @@ use std::sync::Weak;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::StatusCode;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::world::World;
 use crate::edge_db::Caller;
 use crate::function::{Error, Request, Response, Result};
+use crate::http::problem::Code;
 use crate::node::{Failure, Node, Offload, Outcome, Received};
 use crate::peers::messages::Phase;
 use crate::peers::{PeerAnswer, PeerCall, PeerError, Peers};
@@ -61,11 +61,11 @@ impl Peers for Link {
         let answering = answer(node, &self.from, call);
         let outcome = tokio::time::timeout(timeout, answering).await;
         outcome.map_err(|_| gone("it took too long"))?.map_err(|failure| {
-            let (status, code) = status_and_code(&failure);
+            let problem = crate::http::problem_of(node, &failure);
             PeerError::Refused {
                 node: to.clone(),
-                status: status.as_u16(),
-                code: code.to_owned(),
+                status: problem.status.as_u16(),
+                code: problem.code.map_or("", Code::as_str).to_owned(),
                 message: failure.to_string(),
                 refusal: match failure {
                     Failure::Refused(refusal) => Some(refusal),
@@ -127,31 +127,4 @@ fn read<T: DeserializeOwned>(body: &Bytes) -> Outcome<T> {
 fn say(status: u16, body: &impl Serialize) -> Outcome<PeerAnswer> {
     let body = serde_json::to_vec(body).map_err(|error| Failure::MoveFailed(error.to_string()))?;
     Ok(PeerAnswer { status, body: body.into() })
-}
-
-/// The status that a client sees for a failure, and the code that a node acts on.
-pub(super) fn status_and_code(failure: &Failure) -> (StatusCode, &'static str) {
-    match failure {
-        Failure::NoRoute => (StatusCode::NOT_FOUND, "no-route"),
-        Failure::MethodNotAllowed(_) => (StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed"),
-        Failure::UnknownSession { .. } => (StatusCode::MISDIRECTED_REQUEST, "unknown-session"),
-        Failure::NoSuchSession => (StatusCode::NOT_FOUND, "no-such-session"),
-        Failure::RequestIdReused => (StatusCode::UNPROCESSABLE_ENTITY, "request-id-reused"),
-        Failure::ReplyNotKept { .. } => (StatusCode::ALREADY_REPORTED, "reply-not-kept"),
-        Failure::TooManyRequests => (StatusCode::TOO_MANY_REQUESTS, "too-many-requests"),
-        Failure::NoRoom => (StatusCode::INSUFFICIENT_STORAGE, "no-room"),
-        Failure::LeaseLost => (StatusCode::LOCKED, "lease-lost"),
-        Failure::HandlerTimeout => (StatusCode::GATEWAY_TIMEOUT, "handler-timeout"),
-        Failure::HandlerPanicked => (StatusCode::INTERNAL_SERVER_ERROR, "handler-panicked"),
-        Failure::SessionTooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "too-large"),
-        Failure::Refused(_) => (StatusCode::CONFLICT, "refused"),
-        Failure::BadCall(_) => (StatusCode::BAD_REQUEST, "bad-call"),
-        Failure::NotTaken(_) => (StatusCode::UNPROCESSABLE_ENTITY, "not-taken"),
-        Failure::Barred => (StatusCode::FORBIDDEN, "barred"),
-        Failure::SchemaTooNew { .. } => (StatusCode::CONFLICT, "schema-too-new"),
-        Failure::OutcomeUnknown => (StatusCode::SERVICE_UNAVAILABLE, "outcome-unknown"),
-        Failure::Busy { .. } | Failure::Store(_) | Failure::Peer(_) | Failure::MoveFailed(_) => {
-            (StatusCode::SERVICE_UNAVAILABLE, "unavailable")
-        }
-    }
 }

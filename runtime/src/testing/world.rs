@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 
-use super::network::{Link, status_and_code};
+use super::network::Link;
 use super::or_panic;
 use crate::function::{Function, Request};
 use crate::node::{Answer, Background, Call, Failure, Node, NodeConfig, Offload, Parts, Received};
@@ -51,8 +51,9 @@ impl Asked {
         Self { status, headers: HeaderMap::new(), body, node, replayed: false }
     }
 
-    fn failure(failure: &Failure, node: NodeName) -> Self {
-        Self::sentence(status_and_code(failure).0, &failure.to_string(), node)
+    fn failure(failure: &Failure, at: &Node, node: NodeName) -> Self {
+        let problem = crate::http::problem_of(at, failure);
+        Self::sentence(problem.status, &problem.detail, node)
     }
 }
 
@@ -143,7 +144,7 @@ impl World {
                     known = token;
                     at = to;
                 }
-                Err(failure) => return Asked::failure(&failure, at),
+                Err(failure) => return Asked::failure(&failure, node, at),
             }
         }
         let sentence = format!("more than {HOPS} redirects: a fault of the runtime");
@@ -174,7 +175,7 @@ impl World {
             match node.receive(&from, &call).await {
                 Ok(Received::Taken) => return Asked::sentence(StatusCode::OK, "", at),
                 Ok(Received::Elsewhere(elsewhere)) => at = elsewhere.location,
-                Err(failure) => return Asked::failure(&failure, at),
+                Err(failure) => return Asked::failure(&failure, node, at),
             }
         }
         Asked::sentence(StatusCode::LOOP_DETECTED, "the session is nowhere", at)
