@@ -292,7 +292,7 @@ mod tests {
             ("LOCATION_ID", "Rome!", "LOCATION_ID"),
             ("LOCATION_ID", "", "LOCATION_ID is not set"),
             ("FUNICULAR_FUNCTION", "", "FUNICULAR_FUNCTION is not set"),
-            ("FUNICULAR_TOPOLOGY", "levels: 3", "line"),
+            ("FUNICULAR_TOPOLOGY", "levels: 3\n", "line"),
             ("FUNICULAR_STORE", "mysql://x", "FUNICULAR_STORE"),
             ("FUNICULAR_STANDALONE", "maybe", "say true or false"),
             ("exec_timeout", "soon", "a duration is like"),

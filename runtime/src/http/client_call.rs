@@ -72,7 +72,7 @@ async fn answer(service: &Service, incoming: Incoming) -> Result<Response, Probl
         Ok(Answer::Redirect { to, token }) => {
             redirect(service, &to, &incoming, token.as_ref())
         }
-        Err(failed) => Err(failure::problem(&service.node, failed)),
+        Err(failed) => Err(failure::problem(&service.node, &failed)),
     }
 }
 

@@ -9,12 +9,13 @@
 mod client_call;
 mod digest;
 mod endpoints;
-pub(crate) mod failure;
+mod failure;
 mod forward;
 pub mod problem;
 mod router;
 mod service;
 pub mod signature;
 
+pub(crate) use failure::problem as problem_of;
 pub use router::{gateway, single};
 pub use service::Service;

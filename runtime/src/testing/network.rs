@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use super::world::World;
 use crate::edge_db::Caller;
 use crate::function::{Error, Request, Response, Result};
-use crate::http::failure;
+use crate::http::problem::Code;
 use crate::node::{Failure, Node, Offload, Outcome, Received};
 use crate::peers::messages::Phase;
 use crate::peers::{PeerAnswer, PeerCall, PeerError, Peers};
@@ -60,19 +60,18 @@ impl Peers for Link {
         let timeout = call.timeout;
         let answering = answer(node, &self.from, call);
         let outcome = tokio::time::timeout(timeout, answering).await;
-        outcome.map_err(|_| gone("it took too long"))?.map_err(|failed| {
-            let refusal = match &failed {
-                Failure::Refused(refusal) => Some(refusal.clone()),
-                Failure::Peer(error) => error.refusal().cloned(),
-                _ => None,
-            };
-            let problem = failure::problem(node, failed);
+        outcome.map_err(|_| gone("it took too long"))?.map_err(|failure| {
+            let problem = crate::http::problem_of(node, &failure);
             PeerError::Refused {
                 node: to.clone(),
                 status: problem.status.as_u16(),
-                code: problem.code.map(|code| code.as_str().to_owned()).unwrap_or_default(),
-                message: problem.detail,
-                refusal,
+                code: problem.code.map_or("", Code::as_str).to_owned(),
+                message: failure.to_string(),
+                refusal: match failure {
+                    Failure::Refused(refusal) => Some(refusal),
+                    Failure::Peer(error) => error.refusal().cloned(),
+                    _ => None,
+                },
             }
         })
     }

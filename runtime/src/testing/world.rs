@@ -12,7 +12,6 @@ use http::{HeaderMap, StatusCode};
 use super::network::Link;
 use super::or_panic;
 use crate::function::{Function, Request};
-use crate::http::failure;
 use crate::node::{Answer, Background, Call, Failure, Node, NodeConfig, Offload, Parts, Received};
 use crate::peers::messages::PropagateCall;
 use crate::session::{FunctionName, NodeName, SessionId};
@@ -52,9 +51,9 @@ impl Asked {
         Self { status, headers: HeaderMap::new(), body, node, replayed: false }
     }
 
-    fn failure(node: &Node, failed: Failure) -> Self {
-        let problem = failure::problem(node, failed);
-        Self::sentence(problem.status, &problem.detail, node.here().clone())
+    fn failure(failure: &Failure, at: &Node, node: NodeName) -> Self {
+        let problem = crate::http::problem_of(at, failure);
+        Self::sentence(problem.status, &problem.detail, node)
     }
 }
 
@@ -145,7 +144,7 @@ impl World {
                     known = token;
                     at = to;
                 }
-                Err(failed) => return Asked::failure(node, failed),
+                Err(failure) => return Asked::failure(&failure, node, at),
             }
         }
         let sentence = format!("more than {HOPS} redirects: a fault of the runtime");
@@ -176,7 +175,7 @@ impl World {
             match node.receive(&from, &call).await {
                 Ok(Received::Taken) => return Asked::sentence(StatusCode::OK, "", at),
                 Ok(Received::Elsewhere(elsewhere)) => at = elsewhere.location,
-                Err(failed) => return Asked::failure(node, failed),
+                Err(failure) => return Asked::failure(&failure, node, at),
             }
         }
         Asked::sentence(StatusCode::LOOP_DETECTED, "the session is nowhere", at)

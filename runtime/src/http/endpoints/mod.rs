@@ -173,7 +173,7 @@ pub(super) async fn dispatch(service: &Service, endpoint: &str, incoming: &Incom
     let reply = match route(endpoint, &signed).await {
         Ok(reply) => reply,
         Err(Refused::Problem(problem)) => Reply::problem(&problem),
-        Err(Refused::Failure(failed)) => Reply::problem(&failure::problem(&service.node, failed)),
+        Err(Refused::Failure(failed)) => Reply::problem(&failure::problem(&service.node, &failed)),
     };
     let signature =
         verified.sign_answer(service.node.here(), reply.status.as_u16(), &reply.body);
