@@ -54,6 +54,9 @@ impl<'a> Hierarchy<'a> {
     /// where that session lives now, and waits for the answer. The answer comes
     /// as it is, whatever its status.
     ///
+    /// A handler may pass on the request it received; the client's session and
+    /// request id do not go along.
+    ///
     /// The call takes effect at once, not with this request's commit. It takes
     /// effect once even if this request is repeated, as long as this request has
     /// an id of its own (`X-session-request-id`) and makes the same calls in the
@@ -69,7 +72,7 @@ impl<'a> Hierarchy<'a> {
         session: &str,
         request: impl Into<Request>,
     ) -> Result<Response> {
-        let request = request.into();
+        let request = request.into().into_outgoing();
         let place = self.place();
         let id = self.next_id(request.request_id())?;
         let node = NodeName::new(node)?;

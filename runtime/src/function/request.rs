@@ -14,6 +14,18 @@ use super::error::{Error, Result};
 use crate::edge_db::IntoValue;
 use crate::session::{RequestId, SessionId};
 
+/// Headers that belong to one session's request and its way here.
+const OF_THE_SESSION: [&str; 8] = [
+    "x-session",
+    "x-session-token",
+    "x-session-request-id",
+    "x-session-forward",
+    "idempotency-key",
+    "host",
+    "content-length",
+    "transfer-encoding",
+];
+
 /// One request to a function, its body read in full.
 ///
 /// A handler receives it; to send one to another session, or in a test, build
@@ -70,6 +82,19 @@ impl Request {
 
     pub(super) fn with_params(mut self, params: &[(String, String)]) -> Self {
         self.params = params.to_vec();
+        self
+    }
+
+    /// The request as it is sent on: one that a handler received keeps nothing of
+    /// the session and the id it came with.
+    pub(crate) fn into_outgoing(mut self) -> Self {
+        if self.session.take().is_some() {
+            self.id = None;
+            self.params.clear();
+        }
+        for name in OF_THE_SESSION {
+            self.headers.remove(name);
+        }
         self
     }
 
