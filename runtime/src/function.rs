@@ -48,7 +48,7 @@
 //! - `routes`: from method and path to handler
 //!
 //! For a function with one handler there are
-//! [`Offloadable`](crate::Offloadable) and [`ReadOnly`](crate::ReadOnly). The node
+//! [`Offloadable`] and [`ReadOnly`]. The node
 //! sees none of the author's types: it asks a [`Function`] which access a request
 //! needs, and runs it.
 
