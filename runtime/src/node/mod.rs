@@ -84,6 +84,8 @@ pub struct Inner {
     creations_exhausted: AtomicBool,
     /// The recovery loop has something to do at once.
     wake: Notify,
+    /// The store may have forgotten its last writes; so it is taken to be at start.
+    unrecovered: AtomicBool,
     /// Sessions somebody works on in the background, so that nobody else begins.
     working: Mutex<BTreeSet<SessionId>>,
     tasks: TaskTracker,
@@ -141,6 +143,7 @@ impl Node {
             resident: AtomicU64::new(0),
             in_flight: AtomicUsize::new(0),
             wake: Notify::new(),
+            unrecovered: AtomicBool::new(true),
             working: Mutex::default(),
             tasks: TaskTracker::new(),
         }))
@@ -182,7 +185,13 @@ impl Node {
 
     /// Whether the store answers and no recovery is due.
     pub async fn ready(&self) -> bool {
-        self.store.now().await.is_ok()
+        !self.unrecovered.load(Ordering::Relaxed) && self.store.now().await.is_ok()
+    }
+
+    /// The store was restarted: recovery comes first, then requests.
+    fn store_restarted(&self) {
+        self.unrecovered.store(true, Ordering::Relaxed);
+        self.wake.notify_one();
     }
 
     /// Waits until the work that requests left behind (messages, home updates,

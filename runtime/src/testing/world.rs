@@ -129,6 +129,7 @@ impl World {
                 session: session.clone(),
                 request_id: request.request_id().cloned(),
                 token: known.take(),
+                from_peer: false,
                 timeout: None,
                 request: request.clone(),
             };

@@ -26,9 +26,8 @@ use super::failure;
 use super::problem::{self, Problem};
 use super::router::Incoming;
 use super::service::Service;
-use super::signature::{Call, Role, SIGNATURE_HEADER};
+use super::signature::{Role, SIGNATURE_HEADER};
 use crate::node::{Failure, Node};
-use crate::peers::unix_ms;
 use crate::session::NodeName;
 
 /// An endpoint's answer, before it is signed.
@@ -151,16 +150,7 @@ pub(super) async fn dispatch(service: &Service, endpoint: &str, incoming: &Incom
         "ready" => return health::ready(service).await,
         _ => {}
     }
-    let header = incoming.headers.get(SIGNATURE_HEADER);
-    let call = Call {
-        target: service.node.here(),
-        method: incoming.method.as_str(),
-        path: &incoming.path,
-        query: incoming.query.as_deref().unwrap_or_default(),
-        body: &incoming.body,
-    };
-    let header = header.and_then(|value| value.to_str().ok());
-    let verified = match service.keys.verify(header, &call, unix_ms(), &service.nonces) {
+    let verified = match service.verify(incoming) {
         Ok(verified) => verified,
         Err(error) => {
             tracing::warn!(node = %service.node.here(), endpoint, %error, "a call was refused");
