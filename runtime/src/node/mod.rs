@@ -283,6 +283,8 @@ impl Node {
     /// What `/_/status` answers.
     pub async fn status(&self) -> NodeStatus {
         let counts = self.store.counts().await;
+        // The count may lag; what is really in doubt is looked up.
+        let pending = self.store.pending(1024).await.map_or(0, |found| found.len() as u64);
         let status = self.offload_status().await.unwrap_or_default();
         let store = counts.as_ref().err().map_or_else(|| "ok".to_owned(), ToString::to_string);
         let counts = counts.unwrap_or_default();
@@ -292,7 +294,7 @@ impl Node {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             wire_version: WIRE_VERSION,
             sessions: counts.resident,
-            pending: counts.pending,
+            pending,
             in_flight: self.in_flight.load(Ordering::Relaxed) as u64,
             moves: self.local.pulls() as u64,
             status,

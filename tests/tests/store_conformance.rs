@@ -1,0 +1,126 @@
+//! One suite, every store: the same checks, the same results.
+
+use funicular::store::WindowLimits;
+use funicular_tests::bench::{Bench, Kind};
+use funicular_tests::conformance::{data, index, moves, recovery, requests, window};
+use std::time::Duration;
+
+/// Each check on one store of each kind.
+macro_rules! on_each {
+    ($($module:ident: $($check:ident)*;)*) => {
+        mod memory { $($(
+            #[tokio::test]
+            async fn $check() {
+                super::$module::$check(&super::Bench::new(super::Kind::Memory, "edge").await).await;
+            }
+        )*)* }
+        mod redis { $($(
+            #[tokio::test]
+            async fn $check() {
+                super::$module::$check(&super::Bench::new(super::Kind::Redis, "edge").await).await;
+            }
+        )*)* }
+    };
+}
+
+/// Each check on every pair of kinds: from one store to another.
+macro_rules! on_each_pair {
+    (@pair $name:ident $from:ident $to:ident; $($module:ident: $($check:ident)*;)*) => {
+        mod $name { $($(
+            #[tokio::test]
+            async fn $check() {
+                let from = super::Bench::new(super::Kind::$from, "edge").await;
+                let to = super::Bench::new(super::Kind::$to, "middle").await;
+                super::$module::$check(&from, &to).await;
+            }
+        )*)* }
+    };
+    ($($checks:tt)*) => {
+        on_each_pair!(@pair memory_to_memory Memory Memory; $($checks)*);
+        on_each_pair!(@pair memory_to_redis Memory Redis; $($checks)*);
+        on_each_pair!(@pair redis_to_memory Redis Memory; $($checks)*);
+        on_each_pair!(@pair redis_to_redis Redis Redis; $($checks)*);
+    };
+}
+
+on_each! {
+    requests:
+        g1_an_absent_session_is_created_only_where_it_may
+        g1_a_reader_may_create_and_holds_no_lease
+        g1_one_writer_at_a_time
+        g1_a_released_lease_is_free
+        g1_a_lease_that_ran_out_is_anybodys
+        g1_a_renewed_lease_holds
+        g1_a_commit_names_life_and_epoch
+        g1_many_writers_take_turns;
+    data:
+        g2_a_commit_writes_what_the_flat_map_says
+        g2_everything_at_once_is_the_same
+        g2_a_commit_that_is_too_large_writes_nothing
+        g2_what_is_small_comes_inline
+        g2_parts_are_read_as_they_are_asked_for
+        g2_an_outbox_keeps_its_order_until_delivered;
+    window:
+        g3_a_known_request_id_gets_the_first_response
+        g3_a_commit_takes_effect_once
+        g3_a_large_body_and_an_odd_id_are_kept;
+    recovery:
+        g2_an_unused_session_ends;
+    index:
+        settings_are_kept
+        the_clock_goes_on;
+}
+
+on_each_pair! {
+    requests:
+        g1_a_waiting_freeze_keeps_new_leases_off
+        g1_a_frozen_session_takes_no_writes
+        g1_a_session_that_arrived_waits_with_its_first_write
+        g1_a_node_with_an_open_pull_creates_nothing
+        g1_a_guarded_read_sees_one_version;
+    moves:
+        g2_an_empty_session_moves
+        g2_a_small_session_moves_in_one_page
+        g2_five_megabytes_move
+        g2_one_value_of_twenty_megabytes_moves
+        g2_ten_thousand_small_keys_move
+        g2_small_and_large_fields_move_together
+        g2_pages_may_come_twice
+        g2_a_lost_page_is_noticed
+        g2_nothing_installs_without_its_pages
+        g2_a_session_comes_back
+        g1_a_closed_pull_takes_no_pages
+        g1_only_a_frozen_session_is_exported
+        g3_the_window_moves_along;
+    recovery:
+        g7_a_source_in_doubt_learns_yes
+        g7_a_source_in_doubt_learns_no_and_goes_on
+        g1_a_restarted_store_freezes_what_had_agreed
+        g7_a_person_ends_a_wait
+        g2_a_session_that_ends_away_tells_home
+        g4_pointers_follow_and_age;
+    index:
+        residents_are_listed_by_last_use
+        g7_the_pending_are_never_missed
+        g4_old_pointers_are_listed;
+}
+
+async fn with_window(kind: Kind, entries: usize, age: Duration) -> Bench {
+    Bench::with_window(kind, "edge", WindowLimits { entries, age }).await
+}
+
+#[tokio::test]
+async fn g3_the_window_keeps_the_newest() {
+    for kind in [Kind::Memory, Kind::Redis] {
+        let bench = with_window(kind, 3, Duration::from_secs(60)).await;
+        window::g3_the_window_keeps_the_newest(&bench).await;
+    }
+}
+
+#[tokio::test]
+async fn g3_the_window_forgets_the_old() {
+    for kind in [Kind::Memory, Kind::Redis] {
+        let bench = with_window(kind, 100, Duration::from_millis(200)).await;
+        window::g3_the_window_forgets_the_old(&bench).await;
+    }
+}
