@@ -35,7 +35,7 @@ enum Store {
     Redis,
 }
 
-/// Run every node of a tree in this process, with the example functions
+/// What `up` takes.
 #[derive(Args)]
 pub(crate) struct Up {
     /// The topology: a file or the text itself; every gateway on this machine

@@ -76,7 +76,7 @@ pub(super) fn print(topology: &Topology, redis: bool) {
             ]
         })
         .collect();
-    output::table(&["NODE", "LEVEL", "PARENT", "GATEWAY", "ENTRY"], &rows);
+    println!("{}", output::table(&["NODE", "LEVEL", "PARENT", "GATEWAY", "ENTRY"], &rows));
     let names: Vec<_> = functions().iter().map(|(name, _)| format!("/function/{name}")).collect();
     let store = if redis { "one redis-server a node" } else { "memory" };
     println!("\nfunctions {} at every node; store: {store}", names.join(", "));
