@@ -127,10 +127,9 @@ impl Reader<'_> {
         T::Err: std::fmt::Display,
     {
         let Some(text) = self.0.get(name) else { return Ok(()) };
-        *into = text
-            .trim()
-            .parse()
-            .map_err(|why| ConfigError(format!("{name} is {text:?}, which does not read: {why}")))?;
+        *into = text.trim().parse().map_err(|why| {
+            ConfigError(format!("{name} is {text:?}, which does not read: {why}"))
+        })?;
         Ok(())
     }
 
@@ -216,8 +215,8 @@ fn node_config(reader: &Reader<'_>) -> Result<NodeConfig, ConfigError> {
         .0
         .get("OPENFAAS_NAME")
         .map_or_else(|| reader.required("FUNICULAR_FUNCTION", "give the function's name"), Ok)?;
-    let function =
-        FunctionName::new(function).map_err(|bad| ConfigError(format!("FUNICULAR_FUNCTION: {bad}")))?;
+    let function = FunctionName::new(function)
+        .map_err(|bad| ConfigError(format!("FUNICULAR_FUNCTION: {bad}")))?;
     let mut config = NodeConfig::new(here, function);
     reader.duration("exec_timeout", &mut config.exec_timeout)?;
     reader.duration("session_wait", &mut config.session_wait)?;

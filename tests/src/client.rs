@@ -124,7 +124,13 @@ impl Client {
 
     /// A write that takes effect exactly once: repeated with the same id while
     /// nobody answers, or 503, 429 or 423 say that it may be. Fails after `at_most`.
-    pub async fn write_once(&mut self, path: &str, body: &str, id: &str, at_most: Duration) -> Answer {
+    pub async fn write_once(
+        &mut self,
+        path: &str,
+        body: &str,
+        id: &str,
+        at_most: Duration,
+    ) -> Answer {
         let began = Instant::now();
         loop {
             let headers = [("x-session-request-id", id)];

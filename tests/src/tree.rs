@@ -45,7 +45,8 @@ const ITALY: Shape = &[
     ("trastevere", Some("rome"), 2),
 ];
 
-const LINE: Shape = &[("italy", None, 0), ("milan", Some("italy"), 1), ("navigli", Some("milan"), 2)];
+const LINE: Shape =
+    &[("italy", None, 0), ("milan", Some("italy"), 1), ("navigli", Some("milan"), 2)];
 
 /// A tree that is being described.
 #[derive(Debug)]
@@ -123,7 +124,13 @@ impl Plan {
     }
 
     fn topology(&self, ports: &BTreeMap<&str, u16>) -> String {
-        fn write(out: &mut String, plan: &Plan, ports: &BTreeMap<&str, u16>, name: &str, depth: usize) {
+        fn write(
+            out: &mut String,
+            plan: &Plan,
+            ports: &BTreeMap<&str, u16>,
+            name: &str,
+            depth: usize,
+        ) {
             use std::fmt::Write;
             let pad = "  ".repeat(depth * 2 + 1);
             let dash = if depth == 0 { "  ".to_owned() } else { format!("{}- ", &pad[2..]) };
@@ -148,7 +155,8 @@ impl Plan {
 
     /// Starts everything and waits until every node serves.
     pub async fn start(self) -> Tree {
-        let dir = tempfile::Builder::new().prefix("funicular-tree-").tempdir().expect("a directory");
+        let dir =
+            tempfile::Builder::new().prefix("funicular-tree-").tempdir().expect("a directory");
         let ports: BTreeMap<&str, u16> =
             self.shape.iter().map(|(name, _, _)| (*name, free_port())).collect();
         let topology = self.topology(&ports);
@@ -303,11 +311,8 @@ impl Site {
     /// Starts the process; [`Site::ready`] waits for it.
     pub fn launch(&mut self) {
         assert!(self.process.is_none(), "{} runs already", self.name);
-        let log = std::fs::File::options()
-            .create(true)
-            .append(true)
-            .open(&self.log)
-            .expect("a log file");
+        let log =
+            std::fs::File::options().create(true).append(true).open(&self.log).expect("a log file");
         let child = Command::new(program())
             .env("FUNICULAR_LOG", std::env::var("FUNICULAR_LOG").unwrap_or("info".into()))
             .envs(&self.settings)

@@ -130,8 +130,7 @@ impl Site {
         let mut assembled = Vec::new();
         for (name, function) in functions() {
             let name = FunctionName::new(name).context("a function's name")?;
-            let store =
-                self.stores.url(node).map_or(StoreChoice::Memory, StoreChoice::Redis);
+            let store = self.stores.url(node).map_or(StoreChoice::Memory, StoreChoice::Redis);
             let assembly = Assembly {
                 node: NodeConfig::new(node.clone(), name),
                 function,
@@ -143,7 +142,8 @@ impl Site {
             };
             let started = assembly.start().await;
             assembled.push(
-                started.map_err(|ConfigError(why)| Failure::Unavailable(format!("{node}: {why}")))?,
+                started
+                    .map_err(|ConfigError(why)| Failure::Unavailable(format!("{node}: {why}")))?,
             );
         }
         Ok(assembled)

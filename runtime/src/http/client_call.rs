@@ -70,9 +70,7 @@ async fn answer(service: &Service, incoming: Incoming) -> Result<Response, Probl
         Ok(Answer::Redirect { to, token }) if forwards => {
             forward::to(service, &to, incoming, token.as_ref()).await
         }
-        Ok(Answer::Redirect { to, token }) => {
-            redirect(service, &to, &incoming, token.as_ref())
-        }
+        Ok(Answer::Redirect { to, token }) => redirect(service, &to, &incoming, token.as_ref()),
         Err(failed) => Err(failure::problem(&service.node, &failed)),
     }
 }

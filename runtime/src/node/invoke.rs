@@ -114,9 +114,10 @@ impl Node {
         let until = Instant::now() + self.config.session_wait;
         let line = self.lines.stand(&call.session);
         // A run that is repeated makes the same calls.
-        let id = call.request_id.clone().or_else(|| {
-            RequestId::new(format!("{:032x}", rand::random::<u128>())).ok()
-        });
+        let id = call
+            .request_id
+            .clone()
+            .or_else(|| RequestId::new(format!("{:032x}", rand::random::<u128>())).ok());
         loop {
             let entering = Entering {
                 session: &call.session,

@@ -276,7 +276,10 @@ impl Node {
     }
 
     /// All data of a session that is here, for tools.
-    pub(crate) async fn dump(&self, session: &SessionId) -> Outcome<crate::session::fields::FieldMap> {
+    pub(crate) async fn dump(
+        &self,
+        session: &SessionId,
+    ) -> Outcome<crate::session::fields::FieldMap> {
         self.store.dump(session).await?.ok_or(Failure::NoSuchSession)
     }
 

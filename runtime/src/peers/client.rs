@@ -57,13 +57,7 @@ impl HttpPeers {
             .no_proxy()
             .build()
             .map_err(|error| format!("the HTTP client could not be made: {error}"))?;
-        Ok(Self {
-            here,
-            http,
-            keys,
-            derived: Mutex::default(),
-            topology: RwLock::new(topology),
-        })
+        Ok(Self { here, http, keys, derived: Mutex::default(), topology: RwLock::new(topology) })
     }
 
     /// Replaces the tree.
@@ -188,7 +182,8 @@ impl Invokes for HttpPeers {
         request: Request,
         request_id: RequestId,
     ) -> Result<Response, Error> {
-        let unavailable = |why: String| Error::unavailable("another node did not answer").caused_by(why);
+        let unavailable =
+            |why: String| Error::unavailable("another node did not answer").caused_by(why);
         let keys = self.keys(function);
         let mut target = node.clone();
         let path = request.path().to_owned();
@@ -200,12 +195,17 @@ impl Invokes for HttpPeers {
         }
         let body = request.into_body();
         for _ in 0..HOPS {
-            let base = self.base(&target, function).ok_or_else(|| {
-                Error::internal(format!("the topology has no node `{target}`"))
-            })?;
+            let base = self
+                .base(&target, function)
+                .ok_or_else(|| Error::internal(format!("the topology has no node `{target}`")))?;
             let mark = if query.is_empty() { "" } else { "?" };
-            let call =
-                Call { target: &target, method: method.as_str(), path: &path, query: &query, body: &body };
+            let call = Call {
+                target: &target,
+                method: method.as_str(),
+                path: &path,
+                query: &query,
+                body: &body,
+            };
             let caller = Caller { role: Role::Peer, name: self.here.clone() };
             let signed = keys
                 .sign(&caller, &call, unix_ms(), Nonce(rand::random()))

@@ -89,7 +89,12 @@ mod tests {
     #[test]
     fn every_gateway_has_to_be_on_this_machine() {
         assert_eq!(addresses(&Topology::parse(EXAMPLE).unwrap()).unwrap().len(), 6);
-        for bad in ["https://127.0.0.1:1", "http://127.0.0.1", "http://example.org:80", "http://10.0.0.1:80"] {
+        for bad in [
+            "https://127.0.0.1:1",
+            "http://127.0.0.1",
+            "http://example.org:80",
+            "http://10.0.0.1:80",
+        ] {
             let text = format!("levels: [l]\nroot:\n  name: a\n  gateway: {bad}\n");
             let error = addresses(&Topology::parse(&text).unwrap()).unwrap_err();
             assert!(error.to_string().contains("give it one like"), "{bad}: {error}");

@@ -42,12 +42,7 @@ impl Reply {
     fn json(status: StatusCode, value: &impl Serialize) -> Self {
         // The messages are structs of strings and numbers: they serialize.
         let body = serde_json::to_vec(value).unwrap_or_default();
-        Self {
-            status,
-            content_type: "application/json",
-            body: body.into(),
-            retry_after: None,
-        }
+        Self { status, content_type: "application/json", body: body.into(), retry_after: None }
     }
 
     fn ok(value: &impl Serialize) -> Self {
@@ -158,15 +153,13 @@ pub(super) async fn dispatch(service: &Service, endpoint: &str, incoming: &Incom
         }
     };
     let caller = verified.caller();
-    let signed =
-        Signed { node: &service.node, role: caller.role, from: &caller.name, incoming };
+    let signed = Signed { node: &service.node, role: caller.role, from: &caller.name, incoming };
     let reply = match route(endpoint, &signed).await {
         Ok(reply) => reply,
         Err(Refused::Problem(problem)) => Reply::problem(&problem),
         Err(Refused::Failure(failed)) => Reply::problem(&failure::problem(&service.node, &failed)),
     };
-    let signature =
-        verified.sign_answer(service.node.here(), reply.status.as_u16(), &reply.body);
+    let signature = verified.sign_answer(service.node.here(), reply.status.as_u16(), &reply.body);
     let mut response = reply.response();
     if let Ok(value) = HeaderValue::from_str(&signature) {
         response.headers_mut().insert(SIGNATURE_HEADER, value);

@@ -157,9 +157,9 @@ async fn examine(link: &Link) -> Result<Server, ConnectError> {
         parts.value()?;
         parts.text()
     });
-    let waitaof = next().and_then(Parts::new).is_ok_and(|mut found| {
-        matches!(found.next(), Some(Value::Array(about)) if !about.is_empty())
-    });
+    let waitaof = next().and_then(Parts::new).is_ok_and(
+        |mut found| matches!(found.next(), Some(Value::Array(about)) if !about.is_empty()),
+    );
     Server::judge(&text, setting.ok().as_deref(), waitaof)
 }
 
@@ -331,5 +331,4 @@ impl SessionStore for RedisStore {
     fn promise(&self) -> Promise {
         self.core.server.promise
     }
-
 }
