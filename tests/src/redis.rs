@@ -352,13 +352,11 @@ mod tests {
     #[test]
     fn a_paused_server_does_not_answer() {
         let server = RedisServer::start(Setup { tcp: true, ..Setup::default() });
-        server.pause();
         let client = redis::Client::open(server.url()).unwrap();
-        let mut connection = client.get_connection().ok();
-        if let Some(connection) = &mut connection {
-            connection.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
-            assert!(redis::cmd("PING").query::<String>(connection).is_err());
-        }
+        let mut connection = client.get_connection().unwrap();
+        connection.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+        server.pause();
+        assert!(redis::cmd("PING").query::<String>(&mut connection).is_err());
         server.resume();
         server.cli(&["PING"]);
     }

@@ -10,7 +10,7 @@ use super::data::noise;
 use crate::bench::{Bench, Move, append, ask, remember, request, session, set};
 
 async fn moves(source: &Bench, target: &Bench, data: Vec<Change>) -> usize {
-    let id = session("it {moves}%");
+    let id = session("it-{moves}%");
     source.write(&id, data).await;
     let before = source.snapshot(&id).await;
     let expected = source.dump(&id).await.unwrap();
