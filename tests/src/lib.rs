@@ -8,11 +8,13 @@
 //! - [`probe`]: a function that does whatever a test has to provoke
 //! - [`operator`]: signed calls, right ones and wrong ones
 //! - [`judge`]: whether a session's history can be true
+//! - [`load`]: clients that write and read without a pause
 
 pub mod bench;
 pub mod client;
 pub mod conformance;
 pub mod judge;
+pub mod load;
 pub mod operator;
 pub mod probe;
 pub mod redis;
