@@ -183,6 +183,24 @@ impl RedisServer {
         redis::from_redis_value(self.cli(words)).expect("a number")
     }
 
+    /// Whether any value of any key has this text in it.
+    pub fn holds(&self, text: &str) -> bool {
+        let found = |value: &redis::Value| contains(value, text.as_bytes());
+        let keys: Vec<String> = redis::from_redis_value(self.cli(&["KEYS", "*"])).expect("keys");
+        keys.iter().any(|key| {
+            let kind: String = redis::from_redis_value(self.cli(&["TYPE", key])).expect("a type");
+            match kind.as_str() {
+                "string" => found(&self.cli(&["GET", key])),
+                "hash" => found(&self.cli(&["HGETALL", key])),
+                "list" => found(&self.cli(&["LRANGE", key, "0", "-1"])),
+                "zset" => found(&self.cli(&["ZRANGE", key, "0", "-1"])),
+                "set" => found(&self.cli(&["SMEMBERS", key])),
+                // Gone in between.
+                _ => false,
+            }
+        })
+    }
+
     /// `SIGKILL`; what was written so far is in the file (the machine lives on).
     pub fn kill9(&mut self) {
         self.stop_sampler();
@@ -303,6 +321,14 @@ fn sample(
         let _ = ready.send(());
     }
     Ok(())
+}
+
+fn contains(value: &redis::Value, text: &[u8]) -> bool {
+    match value {
+        redis::Value::BulkString(bytes) => bytes.windows(text.len()).any(|part| part == text),
+        redis::Value::Array(items) => items.iter().any(|item| contains(item, text)),
+        _ => false,
+    }
 }
 
 impl Drop for RedisServer {
