@@ -225,13 +225,15 @@ mod tests {
     }
 
     fn lives() -> impl Strategy<Value = Life> {
-        (names(), any::<u128>())
-            .prop_map(|(home, id)| Life { home, incarnation: Incarnation(id) })
+        (names(), any::<u128>()).prop_map(|(home, id)| Life { home, incarnation: Incarnation(id) })
     }
 
     fn transfers() -> impl Strategy<Value = Transfer> {
-        (names(), any::<u64>(), any::<u128>())
-            .prop_map(|(to, next_epoch, nonce)| Transfer { to, next_epoch, nonce: Nonce(nonce) })
+        (names(), any::<u64>(), any::<u128>()).prop_map(|(to, next_epoch, nonce)| Transfer {
+            to,
+            next_epoch,
+            nonce: Nonce(nonce),
+        })
     }
 
     fn records() -> impl Strategy<Value = Record> {
@@ -259,8 +261,8 @@ mod tests {
         let pull = (lives(), any::<u64>(), names(), any::<u128>()).prop_map(
             |(life, next_epoch, from, nonce)| Pull { life, next_epoch, from, nonce: Nonce(nonce) },
         );
-        let lease = (any::<u128>(), any::<u64>())
-            .prop_map(|(id, until)| Lease { id: LeaseId(id), until });
+        let lease =
+            (any::<u128>(), any::<u64>()).prop_map(|(id, until)| Lease { id: LeaseId(id), until });
         (
             proptest::option::of(records()),
             proptest::option::of(pull),

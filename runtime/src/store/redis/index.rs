@@ -211,7 +211,8 @@ impl Core {
         }
         let mut listed = Vec::new();
         for (home, answer) in homes.iter().zip(self.link.pipe(&pipe).await?) {
-            listed.extend(scored(answer?)?.into_iter().map(|(session, used)| (used, session, home)));
+            listed
+                .extend(scored(answer?)?.into_iter().map(|(session, used)| (used, session, home)));
         }
         listed.sort_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
         listed.truncate(limit);
@@ -244,7 +245,8 @@ impl Core {
             start += marked.len();
             let sessions: Vec<_> = marked.iter().map(|(session, _)| session.clone()).collect();
             let mut quiet = Vec::new();
-            for ((session, marked), snapshot) in marked.into_iter().zip(self.look(&sessions).await?) {
+            for ((session, marked), snapshot) in marked.into_iter().zip(self.look(&sessions).await?)
+            {
                 if snapshot.slot.pending() {
                     found.push(session);
                 } else {
@@ -301,13 +303,20 @@ impl Core {
     }
 }
 
-/// Members with their scores.
+/// Members with their scores, in turn or in pairs.
 pub(super) fn scored(answer: Value) -> StoreResult<Vec<(SessionId, Millis)>> {
     let mut parts = Parts::new(answer)?;
-    let mut found = Vec::with_capacity(parts.size_hint().0 / 2);
-    while let Some(session) = parts.next() {
+    let mut found = Vec::with_capacity(parts.size_hint().0);
+    while let Some(part) = parts.next() {
+        let (session, score) = match part {
+            pair @ Value::Array(_) => {
+                let mut pair = Parts::new(pair)?;
+                (pair.value()?, pair.value()?)
+            }
+            session => (session, parts.value()?),
+        };
         let session = SessionId::new(reply::text(session)?).map_err(corrupt)?;
-        found.push((session, parts.number()?));
+        found.push((session, reply::number(score)?));
     }
     Ok(found)
 }

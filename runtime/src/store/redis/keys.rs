@@ -29,10 +29,7 @@ pub(super) struct SessionKeys(String);
 
 impl Keys {
     pub(super) fn new(prefix: &str, function: &FunctionName) -> Self {
-        Self {
-            sessions: format!("{prefix}:{{{function}/"),
-            index: format!("{prefix}:{function}:"),
-        }
+        Self { sessions: format!("{prefix}:{{{function}/"), index: format!("{prefix}:{function}:") }
     }
 
     pub(super) fn session(&self, session: &SessionId) -> SessionKeys {

@@ -34,9 +34,7 @@ impl Default for RedisOptions {
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum ConnectError {
     /// The URL does not read.
-    #[error(
-        "the Redis URL does not read ({0}): write redis://host:port/db or redis+unix:///path"
-    )]
+    #[error("the Redis URL does not read ({0}): write redis://host:port/db or redis+unix:///path")]
     Url(String),
     /// The key prefix would be misread.
     #[error("the key prefix {0:?} is not 1 to 32 letters and digits: choose another")]

@@ -149,8 +149,8 @@ impl Core {
     ) -> StoreResult<bool> {
         let slot = &found.snapshot.slot;
         let event = Event::StoreRestarted;
-        let step = protocol::step(slot, &self.scope.here, found.snapshot.now, &event)
-            .map_err(corrupt)?;
+        let step =
+            protocol::step(slot, &self.scope.here, found.snapshot.now, &event).map_err(corrupt)?;
         if step.payload == Payload::Keep && step.slot == *slot {
             return Ok(false);
         }
@@ -185,7 +185,8 @@ impl Core {
                 later.sort();
                 let Some(current) = later.first() else { return Ok(Some("p0".to_owned())) };
                 let at = if current.as_str() == home { at } else { "0" };
-                let next = self.mend_listed(&self.keys.residents(current), at, Some(current)).await?;
+                let next =
+                    self.mend_listed(&self.keys.residents(current), at, Some(current)).await?;
                 Ok(Some(match (next.as_str(), later.get(1)) {
                     ("0", Some(following)) => format!("r0 {following}"),
                     ("0", None) => "p0".to_owned(),
