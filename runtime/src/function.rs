@@ -1,17 +1,56 @@
 //! What a function is: routes with handlers, or one handler for everything.
 //!
-//! ```text
-//! Function::routes(state).on("GET /items", read).on("POST /items", write).into()
-//! Function::offloadable(handler)      one handler that writes
-//! Function::read_only(handler)        one handler that reads
+//! The signature of a handler decides what it may do: one with `&ReadDb` reads,
+//! one with `&mut EdgeDb` writes.
+//!
+//! ```
+//! use funicular::prelude::*;
+//! use serde::{Deserialize, Serialize};
+//!
+//! #[derive(Serialize, Deserialize)]
+//! struct Item { sku: String, count: u32 }
+//!
+//! pub struct Cart { max_items: usize }
+//!
+//! impl Cart {
+//!     async fn list(&self, _req: Request, db: &ReadDb) -> Result<Response> {
+//!         Response::json(&db.get_list_json::<Item>("items").await?)
+//!     }
+//!
+//!     async fn add(&self, req: Request, db: &mut EdgeDb) -> Result<Response> {
+//!         let item: Item = req.json()?;
+//!         if db.list_len("items").await? >= self.max_items {
+//!             return Err(Error::conflict("the cart is full"));
+//!         }
+//!         db.add_to_list_json("items", &item)?;
+//!         Ok(Response::status(StatusCode::CREATED))
+//!     }
+//! }
+//!
+//! pub fn function() -> Function {
+//!     Function::routes(Cart { max_items: 100 })
+//!         .on("GET /items", Cart::list)
+//!         .on("POST /items", Cart::add)
+//!         .into()
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() {
+//! let cart = funicular::testing::session(function()).await;
+//! let apples = serde_json::json!({"sku": "apple", "count": 2});
+//! assert_eq!(cart.post("/items", apples).await.status(), StatusCode::CREATED);
+//! assert_eq!(cart.get("/items").await.text(), r#"[{"sku":"apple","count":2}]"#);
+//! # }
 //! ```
 //!
 //! - [`Request`], [`Response`], [`Error`]: what goes in and comes out
 //! - [`handler`]: which signatures may stand in a route
-//! - `routes`: method and path to handler
+//! - `routes`: from method and path to handler
 //!
-//! The node sees none of the author's types: it asks a [`Function`] which
-//! access a request needs, and runs it.
+//! For a function with one handler there are
+//! [`Offloadable`] and [`ReadOnly`]. The node
+//! sees none of the author's types: it asks a [`Function`] which access a request
+//! needs, and runs it.
 
 use std::sync::Arc;
 

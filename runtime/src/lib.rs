@@ -13,6 +13,7 @@ pub mod protocol;
 pub mod serve;
 pub mod session;
 pub mod store;
+pub mod testing;
 pub mod topology;
 
 pub use edge_db::{EdgeDb, Hierarchy, ReadDb};

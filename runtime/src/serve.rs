@@ -136,14 +136,16 @@ impl Assembly {
         let store: Arc<dyn SessionStore> = match &self.store {
             StoreChoice::Memory => Arc::new(MemoryStore::new(scope)),
             StoreChoice::Redis(url) => {
-                let options = RedisOptions { response_timeout: self.store_timeout, ..RedisOptions::default() };
+                let options = RedisOptions {
+                    response_timeout: self.store_timeout,
+                    ..RedisOptions::default()
+                };
                 let store = RedisStore::connect(url, options, scope).await;
                 Arc::new(store.map_err(|error| ConfigError(error.to_string()))?)
             }
         };
-        let peers =
-            HttpPeers::new(self.node.here.clone(), self.keys, Arc::clone(&self.topology))
-                .map_err(ConfigError)?;
+        let peers = HttpPeers::new(self.node.here.clone(), self.keys, Arc::clone(&self.topology))
+            .map_err(ConfigError)?;
         let peers = Arc::new(peers);
         tracing::info!(
             node = %self.node.here, function = %self.node.function,

@@ -3,7 +3,15 @@
 //! - [`redis`]: a private Redis server for a test, with crashes and power loss
 //! - [`bench`]: a store on the bench: how a test writes to a session in one line
 //! - [`conformance`]: the checks that every store must pass
+//! - [`tree`]: a tree of real processes, each node with its own Redis or memory
+//! - [`client`]: a client as people write them: follows 307, repeats safely
+//! - [`probe`]: a function that does whatever a test has to provoke
+//! - [`operator`]: signed calls, right ones and wrong ones
 
 pub mod bench;
+pub mod client;
 pub mod conformance;
+pub mod operator;
+pub mod probe;
 pub mod redis;
+pub mod tree;

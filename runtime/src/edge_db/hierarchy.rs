@@ -21,7 +21,7 @@ impl<'a> Hierarchy<'a> {
         Self { db }
     }
 
-    fn place(&self) -> &'a Place {
+    fn place(self) -> &'a Place {
         &self.db.place
     }
 
@@ -54,6 +54,9 @@ impl<'a> Hierarchy<'a> {
     /// where that session lives now, and waits for the answer. The answer comes
     /// as it is, whatever its status.
     ///
+    /// A handler may pass on the request it received; the client's session and
+    /// request id do not go along.
+    ///
     /// The call takes effect at once, not with this request's commit. It takes
     /// effect once even if this request is repeated, as long as this request has
     /// an id of its own (`X-session-request-id`) and makes the same calls in the
@@ -69,7 +72,7 @@ impl<'a> Hierarchy<'a> {
         session: &str,
         request: impl Into<Request>,
     ) -> Result<Response> {
-        let request = request.into();
+        let request = request.into().into_outgoing();
         let place = self.place();
         let id = self.next_id(request.request_id())?;
         let node = NodeName::new(node)?;
@@ -90,7 +93,7 @@ impl<'a> Hierarchy<'a> {
 
     /// The id of the next call: the request's own, else derived from the id of
     /// the request that makes it, else random.
-    fn next_id(&self, own: Option<&RequestId>) -> Result<RequestId> {
+    fn next_id(self, own: Option<&RequestId>) -> Result<RequestId> {
         let number = self.db.calls.fetch_add(1, Ordering::Relaxed);
         if let Some(own) = own {
             return Ok(own.clone());
@@ -110,7 +113,7 @@ impl<'a> Hierarchy<'a> {
     }
 
     /// The nodes that `levels` of [`EdgeDb::propagate`](super::EdgeDb::propagate) means.
-    pub(super) fn targets(&self, levels: &str) -> Result<Vec<NodeName>> {
+    pub(super) fn targets(self, levels: &str) -> Result<Vec<NodeName>> {
         let name = |node: &Node| node.name.clone();
         let above = self.path_to_root();
         if levels.trim() == "*" {

@@ -53,7 +53,7 @@ async fn begin(store: &Arc<MemoryStore>, lease: u128, access: Access, inline: bo
         lease: LeaseId(lease),
         lease_ttl: 60_000,
         frozen_reads: false,
-        unsettled_writes: true,
+        unsettled_writes: None,
     };
     let inline_max = if inline { u64::MAX } else { 0 };
     let request = BeginRequest { ask, request: None, inline_max };
@@ -195,6 +195,7 @@ impl Caller for Calls {
         request: Request,
         request_id: RequestId,
     ) -> Result<Response> {
+        assert_eq!((request.session(), request.header("x-session")), ("", None));
         let call = format!("{} {node}/{function}/{session}{}", request.method(), request.path());
         self.0.lock().push((call, request_id));
         Ok(Response::status(StatusCode::NOT_FOUND))
@@ -230,6 +231,24 @@ async fn g3_a_repeated_request_makes_the_same_calls() {
     ] {
         assert_ne!(invoke_twice(other).await[0].1, first[0].1);
     }
+}
+
+#[tokio::test]
+async fn a_request_that_is_passed_on_gets_its_own_id() {
+    let calls = Arc::new(Calls::default());
+    let place = Place { caller: Some(calls.clone()), ..place("navigli") };
+    let db = ReadDb::new(begin(&store(), 1, Access::Read, true).await, place);
+    let received = Request::put("/x").header("X-Session", "ada").unwrap().request_id("r1").unwrap();
+    let received = Request::from(received).with_session(SessionId::new("ada").unwrap());
+    for _ in 0..2 {
+        db.hierarchy().invoke("milan", "cart", "all", received.clone()).await.unwrap();
+    }
+    let own = Request::put("/x").request_id("mine").unwrap();
+    db.hierarchy().invoke("milan", "cart", "all", own).await.unwrap();
+    let calls = calls.0.lock();
+    assert_eq!(calls[0].0, "PUT milan/cart/all/x");
+    let ids: std::collections::BTreeSet<_> = calls.iter().map(|(_, id)| id.as_str()).collect();
+    assert!(ids.len() == 3 && ids.contains("mine") && !ids.contains("r1"), "{ids:?}");
 }
 
 #[tokio::test]

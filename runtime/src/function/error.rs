@@ -115,14 +115,6 @@ impl Error {
         self.0.cause.as_deref()
     }
 
-    pub(crate) fn stale_read() -> Self {
-        Failure::Stale.into_error()
-    }
-
-    pub(crate) fn store(error: StoreError) -> Self {
-        Failure::Store(error).into_error()
-    }
-
     /// Whether a read found its guard not to hold any more: a read-only request
     /// runs again, a writing one has lost its lease.
     pub(crate) fn is_stale_read(&self) -> bool {
@@ -203,8 +195,8 @@ mod tests {
 
     #[test]
     fn the_node_knows_why_a_read_failed() {
-        assert!(Error::stale_read().is_stale_read());
-        let down = Error::store(StoreError::Unavailable("no route".into()));
+        assert!(Failure::Stale.into_error().is_stale_read());
+        let down = Failure::Store(StoreError::Unavailable("no route".into())).into_error();
         assert!(matches!(down.store_error(), Some(StoreError::Unavailable(_))));
         assert!(!down.to_string().contains("no route"));
         assert!(!Error::conflict("full").is_stale_read());

@@ -14,6 +14,18 @@ use super::error::{Error, Result};
 use crate::edge_db::IntoValue;
 use crate::session::{RequestId, SessionId};
 
+/// Headers that belong to one session's request and its way here.
+const OF_THE_SESSION: [&str; 8] = [
+    "x-session",
+    "x-session-token",
+    "x-session-request-id",
+    "x-session-forward",
+    "idempotency-key",
+    "host",
+    "content-length",
+    "transfer-encoding",
+];
+
 /// One request to a function, its body read in full.
 ///
 /// A handler receives it; to send one to another session, or in a test, build
@@ -27,7 +39,7 @@ pub struct Request {
     body: Bytes,
     params: Vec<(String, String)>,
     session: Option<SessionId>,
-    request_id: Option<RequestId>,
+    id: Option<RequestId>,
     pairs: OnceLock<Vec<(String, String)>>,
 }
 
@@ -53,7 +65,7 @@ impl Request {
             body,
             params: Vec::new(),
             session: None,
-            request_id: None,
+            id: None,
             pairs: OnceLock::new(),
         }
     }
@@ -64,7 +76,7 @@ impl Request {
     }
 
     pub(crate) fn with_request_id(mut self, id: Option<RequestId>) -> Self {
-        self.request_id = id;
+        self.id = id;
         self
     }
 
@@ -73,13 +85,22 @@ impl Request {
         self
     }
 
-    /// The path and query to send.
-    pub(crate) fn raw_query(&self) -> Option<&str> {
-        self.query.as_deref()
+    /// The request as it is sent on: one that a handler received keeps nothing of
+    /// the session and the id it came with.
+    pub(crate) fn into_outgoing(mut self) -> Self {
+        if self.session.take().is_some() {
+            self.id = None;
+            self.params.clear();
+        }
+        for name in OF_THE_SESSION {
+            self.headers.remove(name);
+        }
+        self
     }
 
-    pub(crate) fn session_id(&self) -> Option<&SessionId> {
-        self.session.as_ref()
+    /// The query as it was sent, without `?`.
+    pub(crate) fn raw_query(&self) -> Option<&str> {
+        self.query.as_deref()
     }
 
     /// Starts a request to send: `path` may carry a query (`/items?all=1`).
@@ -199,7 +220,7 @@ impl Request {
 
     /// The request's own id (`X-session-request-id`), if the client gave one.
     pub fn request_id(&self) -> Option<&RequestId> {
-        self.request_id.as_ref()
+        self.id.as_ref()
     }
 }
 
@@ -254,7 +275,7 @@ impl RequestBuilder {
     /// Gives the request an id: sent again with the same one, it takes effect
     /// once. ([`Hierarchy::invoke`](crate::Hierarchy::invoke) gives its own.)
     pub fn request_id(mut self, id: &str) -> Result<Self> {
-        self.0.request_id = Some(RequestId::new(id)?);
+        self.0.id = Some(RequestId::new(id)?);
         Ok(self)
     }
 }

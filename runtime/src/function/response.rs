@@ -1,13 +1,24 @@
 //! What a handler answers.
 
 use bytes::Bytes;
-use http::header::CONTENT_TYPE;
+use http::header::{self, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::error::{Error, Result};
 use crate::edge_db::IntoValue;
+
+/// What the server says of the connection and the body's length: not the
+/// handler's to set, and not to be passed on from another node's answer.
+const FRAMING: [HeaderName; 6] = [
+    header::CONNECTION,
+    header::CONTENT_LENGTH,
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+];
 
 /// An answer: status, headers and body. With a status of 400 or more, the
 /// request writes nothing, as with an [`Error`].
@@ -45,20 +56,23 @@ impl Response {
     }
 
     /// A response as it came from another node.
-    pub(crate) fn from_parts(status: StatusCode, headers: HeaderMap, body: Bytes) -> Self {
+    pub(crate) fn from_parts(status: StatusCode, mut headers: HeaderMap, body: Bytes) -> Self {
+        for name in &FRAMING {
+            headers.remove(name);
+        }
         Self { status, headers, body, fault: None }
     }
 
-    /// Sets a header. One that HTTP does not allow makes the answer a 500,
-    /// with the reason in the log.
+    /// Sets a header. One that HTTP does not allow, or that is the server's to
+    /// set (`Content-Length`), makes the answer a 500, with the reason in the log.
     #[must_use]
     pub fn header(mut self, name: impl AsRef<str>, value: impl AsRef<str>) -> Self {
         let (name, value) = (name.as_ref(), value.as_ref());
         match (HeaderName::try_from(name), HeaderValue::try_from(value)) {
-            (Ok(name), Ok(value)) => {
+            (Ok(name), Ok(value)) if !FRAMING.contains(&name) => {
                 self.headers.insert(name, value);
             }
-            _ => self.fault = Some(format!("the header {name:?}: {value:?} is not HTTP")),
+            _ => self.fault = Some(format!("the header {name:?}: {value:?} cannot be set")),
         }
         self
     }
@@ -130,5 +144,15 @@ mod tests {
         assert_eq!(error.status_code(), StatusCode::INTERNAL_SERVER_ERROR);
         assert!(!error.to_string().contains("Cookie"));
         assert!(Response::text("x").header("a b", "c").checked().is_err());
+        assert!(Response::text("x").header("Content-Length", "7").checked().is_err());
+    }
+    #[test]
+    fn another_nodes_answer_is_passed_on_without_its_framing() {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+        let passed_on = Response::from_parts(StatusCode::OK, headers, "x".into());
+        assert_eq!(passed_on.headers().len(), 1);
+        assert!(passed_on.checked().is_ok());
     }
 }

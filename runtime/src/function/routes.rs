@@ -93,10 +93,12 @@ impl<S: Send + Sync + 'static> Routes<S> {
         if path == "/_" || path.starts_with("/_/") {
             return Err("paths under /_/ belong to the platform".to_owned());
         }
-        let router = match self.methods.iter().position(|(known, _)| *known == method) {
-            Some(index) => &mut self.methods[index].1,
-            None => &mut self.methods.push_mut((method, matchit::Router::new())).1,
-        };
+        let index = self.methods.iter().position(|(known, _)| *known == method);
+        let index = index.unwrap_or_else(|| {
+            self.methods.push((method, matchit::Router::new()));
+            self.methods.len() - 1
+        });
+        let router = &mut self.methods[index].1;
         router.insert(path, self.handlers.len()).map_err(|fault| fault.to_string())
     }
 }

@@ -1,3 +1,5 @@
+#![allow(clippy::unused_async, reason = "handlers are async whether they wait or not")]
+
 use http::StatusCode;
 
 use super::*;
@@ -195,11 +197,11 @@ async fn propagated_values_have_their_own_handler() {
     assert!(without.run_propagate(propagated(), &mut db).await.is_err());
 }
 
-async fn nothing(_: &(), _: Request, _: &ReadDb) -> Result<Response> {
+async fn nothing((): &(), _: Request, _: &ReadDb) -> Result<Response> {
     Ok(Response::status(StatusCode::NO_CONTENT))
 }
 
-async fn careless(_: &(), _: Request, db: &ReadDb) -> Result<Response> {
+async fn careless((): &(), _: Request, db: &ReadDb) -> Result<Response> {
     let value = db.get("x").await.ok().flatten();
     Ok(Response::bytes("text/plain", value.unwrap_or_default()))
 }

@@ -10,6 +10,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use super::problem::Problem;
 use super::router::Incoming;
 use super::service::Service;
+use super::signature::{Role, SIGNATURE_HEADER};
 use super::{digest, failure, forward};
 use crate::function::Request;
 use crate::metrics;
@@ -49,7 +50,7 @@ async fn answer(service: &Service, incoming: Incoming) -> Result<Response, Probl
     if !digest::fits(&incoming.headers, &incoming.body) {
         return Err(Problem::digest_mismatch());
     }
-    let call = call(&incoming)?;
+    let call = Call { from_peer: signed_by_peer(service, &incoming)?, ..call(&incoming)? };
     let forwards = text(&incoming.headers, FORWARD) == Some("1");
     match service.node.invoke(call).await {
         Ok(Answer::Response { response, token, replayed }) => {
@@ -69,11 +70,19 @@ async fn answer(service: &Service, incoming: Incoming) -> Result<Response, Probl
         Ok(Answer::Redirect { to, token }) if forwards => {
             forward::to(service, &to, incoming, token.as_ref()).await
         }
-        Ok(Answer::Redirect { to, token }) => {
-            redirect(service, &to, &incoming, token.as_ref())
-        }
-        Err(failed) => Err(failure::problem(&service.node, failed)),
+        Ok(Answer::Redirect { to, token }) => redirect(service, &to, &incoming, token.as_ref()),
+        Err(failed) => Err(failure::problem(&service.node, &failed)),
     }
+}
+
+/// Whether another node's function calls (`hierarchy().invoke`). A signature that
+/// does not fit is refused.
+fn signed_by_peer(service: &Service, incoming: &Incoming) -> Result<bool, Problem> {
+    if !incoming.headers.contains_key(SIGNATURE_HEADER) {
+        return Ok(false);
+    }
+    let verified = service.verify(incoming).map_err(|error| Problem::unauthorized(&error))?;
+    Ok(verified.caller().role == Role::Peer)
 }
 
 fn options() -> Response {
@@ -126,7 +135,7 @@ fn call(incoming: &Incoming) -> Result<Call, Problem> {
         incoming.body.clone(),
     );
     let timeout = text(headers, "x-timeout").and_then(seconds);
-    Ok(Call { session, request_id, token, timeout, request })
+    Ok(Call { session, request_id, token, from_peer: false, timeout, request })
 }
 
 /// `X-Timeout` as Go writes durations: `1s`, `1m30s`.

@@ -34,7 +34,8 @@ mod tests {
         let mut headers = HeaderMap::new();
         assert!(fits(&headers, b"x"));
         let digest = STANDARD.encode(Sha256::digest(b"x"));
-        headers.insert("content-digest", format!("crc=:AA==:, sha-256=:{digest}:").parse().unwrap());
+        headers
+            .insert("content-digest", format!("crc=:AA==:, sha-256=:{digest}:").parse().unwrap());
         assert!(fits(&headers, b"x"));
         assert!(!fits(&headers, b"y"));
         headers.insert("content-digest", "nonsense".parse().unwrap());

@@ -3,12 +3,12 @@
 use super::problem::Problem;
 use crate::node::{Failure, Node};
 
-pub(super) fn problem(node: &Node, failure: Failure) -> Problem {
+pub(crate) fn problem(node: &Node, failure: &Failure) -> Problem {
     let config = node.config();
     let here = node.here();
     match failure {
         Failure::NoRoute => Problem::no_such_route("this path"),
-        Failure::MethodNotAllowed(allowed) => Problem::method_not_allowed(&allowed),
+        Failure::MethodNotAllowed(allowed) => Problem::method_not_allowed(allowed),
         Failure::UnknownSession { entries } => {
             let topology = node.topology();
             let entries = entries.iter().filter_map(|name| topology.node(name));
@@ -17,11 +17,11 @@ pub(super) fn problem(node: &Node, failure: Failure) -> Problem {
         Failure::NoSuchSession => Problem::no_such_session(here),
         Failure::RequestIdReused => Problem::request_id_reused(),
         Failure::ReplyNotKept { status } => {
-            let first = http::StatusCode::from_u16(status).unwrap_or(http::StatusCode::OK);
+            let first = http::StatusCode::from_u16(*status).unwrap_or(http::StatusCode::OK);
             Problem::reply_not_kept(first)
         }
         Failure::Busy { retry_after } => {
-            Problem::busy(config.session_wait).retry_after(retry_after)
+            Problem::busy(config.session_wait).retry_after(*retry_after)
         }
         Failure::TooManyRequests => Problem::too_many_requests(config.max_inflight),
         Failure::TooManyNewSessions => {
@@ -31,18 +31,18 @@ pub(super) fn problem(node: &Node, failure: Failure) -> Problem {
         Failure::LeaseLost => Problem::lease_lost(),
         Failure::HandlerTimeout => Problem::handler_timeout(config.exec_timeout),
         Failure::HandlerPanicked => Problem::handler_failed(),
-        Failure::SessionTooLarge { bytes, max } => Problem::session_too_large(bytes, max),
+        Failure::SessionTooLarge { bytes, max } => Problem::session_too_large(*bytes, *max),
         Failure::OutcomeUnknown => Problem::outcome_unknown(),
         Failure::Store(error) => {
             tracing::warn!(node = %here, function = %config.function, %error, "the store failed");
-            Problem::store(&error, here)
+            Problem::store(error, here)
         }
-        Failure::Refused(refusal) => Problem::refused(&refusal),
-        Failure::Peer(error) => Problem::peer(&error),
-        Failure::BadCall(what) => Problem::bad_request(what),
-        Failure::NotTaken(why) => Problem::not_taken(why),
+        Failure::Refused(refusal) => Problem::refused(refusal),
+        Failure::Peer(error) => Problem::peer(error),
+        Failure::BadCall(what) => Problem::bad_request(what.as_str()),
+        Failure::NotTaken(why) => Problem::not_taken(why.as_str()),
         Failure::Barred => Problem::barred(here),
-        Failure::SchemaTooNew { theirs, ours } => Problem::older_schema(theirs, ours),
-        Failure::MoveFailed(why) => Problem::move_failed(&why),
+        Failure::SchemaTooNew { theirs, ours } => Problem::older_schema(*theirs, *ours),
+        Failure::MoveFailed(why) => Problem::move_failed(why),
     }
 }

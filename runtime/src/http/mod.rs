@@ -16,5 +16,6 @@ mod router;
 mod service;
 pub mod signature;
 
+pub(crate) use failure::problem as problem_of;
 pub use router::{gateway, single};
 pub use service::Service;

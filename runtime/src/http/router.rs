@@ -35,8 +35,8 @@ pub(super) struct Incoming {
 /// is reached without a gateway.
 pub fn single(service: Service, prefixed: bool) -> Router {
     let state = Single { prefix: format!("/function/{}", service.node.config().function), service };
-    Router::new().fallback(
-        move |State(state): State<Arc<Single>>, request: Request<Body>| async move {
+    Router::new()
+        .fallback(move |State(state): State<Arc<Single>>, request: Request<Body>| async move {
             let path = request.uri().path();
             let stripped = prefixed.then(|| path.strip_prefix(state.prefix.as_str())).flatten();
             let path = match stripped {
@@ -45,9 +45,8 @@ pub fn single(service: Service, prefixed: bool) -> Router {
                 _ => path.to_owned(),
             };
             serve(&state.service, path, request).await
-        },
-    )
-    .with_state(Arc::new(state))
+        })
+        .with_state(Arc::new(state))
 }
 
 struct Single {

@@ -3,9 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::signature::{FunctionKeys, NonceCache};
+use super::router::Incoming;
+use super::signature::{
+    Call, FunctionKeys, NonceCache, SIGNATURE_HEADER, SignatureError, Verified,
+};
 use crate::node::Node;
-use crate::peers::HttpPeers;
+use crate::peers::{HttpPeers, unix_ms};
 
 /// One function at one node, as the router serves it. Cheap to clone.
 #[derive(Clone)]
@@ -45,6 +48,19 @@ impl Service {
     /// From now on `/_/health` answers 503; everything else is still served.
     pub fn leaving(&self) {
         self.healthy.store(false, Ordering::Relaxed);
+    }
+
+    /// Checks the signature of a call to this node.
+    pub(super) fn verify(&self, incoming: &Incoming) -> Result<Verified, SignatureError> {
+        let header = incoming.headers.get(SIGNATURE_HEADER).and_then(|value| value.to_str().ok());
+        let call = Call {
+            target: self.node.here(),
+            method: incoming.method.as_str(),
+            path: &incoming.path,
+            query: incoming.query.as_deref().unwrap_or_default(),
+            body: &incoming.body,
+        };
+        self.keys.verify(header, &call, unix_ms(), &self.nonces)
     }
 
     pub(super) fn healthy(&self) -> bool {

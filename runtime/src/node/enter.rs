@@ -75,7 +75,7 @@ impl Node {
                     }
                 }
                 Err(StoreError::Restarted) => {
-                    self.wake.notify_one();
+                    self.store_restarted();
                     StoreError::Restarted.into()
                 }
                 Err(error) => return Err(error.into()),

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::enter::{Creates, Entered, Entering};
 use super::lines::NoTurn;
+use super::run::store_failure;
 use super::{Failure, Node, Outcome};
 use crate::edge_db::{ReadDb, Reader};
 use crate::function::{Error, Matched, NoRoute, Request, Response};
@@ -24,10 +25,24 @@ pub struct Call {
     pub request_id: Option<RequestId>,
     /// `X-session-token`: a hint, never believed.
     pub token: Option<SessionToken>,
+    /// Another node's function calls: the session may be created at any node.
+    pub from_peer: bool,
     /// `X-Timeout`: shortens the handler's time for this call.
     pub timeout: Option<Duration>,
     /// What the handler gets.
     pub request: Request,
+}
+
+impl Call {
+    pub(super) fn creates(&self) -> Creates {
+        if self.from_peer { Creates::Anywhere } else { Creates::AtEntry }
+    }
+
+    /// The request with what the handler may ask of it.
+    pub(super) fn prepared(&self) -> Request {
+        let request = self.request.clone();
+        request.with_session(self.session.clone()).with_request_id(self.request_id.clone())
+    }
 }
 
 /// What the node answers.
@@ -104,13 +119,18 @@ impl Node {
     async fn read(&self, call: Call, matched: &Matched) -> Outcome<Answer> {
         let until = Instant::now() + self.config.session_wait;
         let line = self.lines.stand(&call.session);
+        // A run that is repeated makes the same calls.
+        let id = call
+            .request_id
+            .clone()
+            .or_else(|| RequestId::new(format!("{:032x}", rand::random::<u128>())).ok());
         loop {
             let entering = Entering {
                 session: &call.session,
                 access: Access::Read,
                 request: None,
                 token: call.token.as_ref(),
-                creates: Creates::AtEntry,
+                creates: call.creates(),
                 until,
             };
             let session = match self.enter(&entering, &line).await? {
@@ -121,10 +141,10 @@ impl Node {
             };
             let token = self.token(&call.session, &session.life, session.epoch, self.here());
             let reader = self.reader(&call, &session);
-            let db = ReadDb::new(reader, self.place(&session, &call.session, None));
-            let request = self.prepared(&call, call.request.clone());
+            let db = ReadDb::new(reader, self.place(&session, &call.session, id.clone()));
+            let request = call.prepared();
             let running = self.function.run_read(matched, request, &db);
-            match self.timed(call.timeout, running).await? {
+            match store_failure(self.timed(call.timeout, running).await)? {
                 Err(error) if error.is_stale_read() => {
                     if Instant::now() >= until {
                         return Err(self.still_busy());
@@ -173,11 +193,6 @@ impl Node {
 
     pub(super) fn still_busy(&self) -> Failure {
         Failure::Busy { retry_after: Duration::from_secs(1).min(self.config.session_wait) }
-    }
-
-    /// The request with what the handler may ask of it.
-    pub(super) fn prepared(&self, call: &Call, request: Request) -> Request {
-        request.with_session(call.session.clone()).with_request_id(call.request_id.clone())
     }
 
     /// An author's error; a store's failure behind it is the store's.

@@ -84,6 +84,8 @@ pub struct Inner {
     creations_exhausted: AtomicBool,
     /// The recovery loop has something to do at once.
     wake: Notify,
+    /// The store may have forgotten its last writes; so it is taken to be at start.
+    unrecovered: AtomicBool,
     /// Sessions somebody works on in the background, so that nobody else begins.
     working: Mutex<BTreeSet<SessionId>>,
     tasks: TaskTracker,
@@ -141,6 +143,7 @@ impl Node {
             resident: AtomicU64::new(0),
             in_flight: AtomicUsize::new(0),
             wake: Notify::new(),
+            unrecovered: AtomicBool::new(true),
             working: Mutex::default(),
             tasks: TaskTracker::new(),
         }))
@@ -182,7 +185,13 @@ impl Node {
 
     /// Whether the store answers and no recovery is due.
     pub async fn ready(&self) -> bool {
-        self.store.now().await.is_ok()
+        !self.unrecovered.load(Ordering::Relaxed) && self.store.now().await.is_ok()
+    }
+
+    /// The store was restarted: recovery comes first, then requests.
+    fn store_restarted(&self) {
+        self.unrecovered.store(true, Ordering::Relaxed);
+        self.wake.notify_one();
     }
 
     /// Waits until the work that requests left behind (messages, home updates,
@@ -267,13 +276,18 @@ impl Node {
     }
 
     /// All data of a session that is here, for tools.
-    pub(crate) async fn dump(&self, session: &SessionId) -> Outcome<crate::session::fields::FieldMap> {
+    pub(crate) async fn dump(
+        &self,
+        session: &SessionId,
+    ) -> Outcome<crate::session::fields::FieldMap> {
         self.store.dump(session).await?.ok_or(Failure::NoSuchSession)
     }
 
     /// What `/_/status` answers.
     pub async fn status(&self) -> NodeStatus {
         let counts = self.store.counts().await;
+        // The count may lag; what is really in doubt is looked up.
+        let pending = self.store.pending(1024).await.map_or(0, |found| found.len() as u64);
         let status = self.offload_status().await.unwrap_or_default();
         let store = counts.as_ref().err().map_or_else(|| "ok".to_owned(), ToString::to_string);
         let counts = counts.unwrap_or_default();
@@ -283,7 +297,7 @@ impl Node {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             wire_version: WIRE_VERSION,
             sessions: counts.resident,
-            pending: counts.pending,
+            pending,
             in_flight: self.in_flight.load(Ordering::Relaxed) as u64,
             moves: self.local.pulls() as u64,
             status,

@@ -1,5 +1,6 @@
 //! Whoever is in doubt asks, until nobody is.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -46,16 +47,18 @@ impl Node {
     /// One turn: recovers a restarted store, then looks after every session about
     /// which somebody has to be asked or told something.
     pub(super) async fn recover_once(&self) -> Outcome<()> {
-        let pending = match self.store.pending(A_TURN).await {
-            Err(StoreError::Restarted) => {
-                self.store.recover_restart().await?;
-                self.store.pending(A_TURN).await?
+        if self.unrecovered.load(Ordering::Relaxed) {
+            self.store.recover_restart().await?;
+            self.unrecovered.store(false, Ordering::Relaxed);
+        }
+        let pending = self.store.pending(A_TURN).await.inspect_err(|error| {
+            if matches!(error, StoreError::Restarted) {
+                self.store_restarted();
             }
-            pending => pending?,
-        };
+        })?;
         self.refresh_barred().await?;
         let counts = self.store.counts().await?;
-        self.resident.store(counts.resident, std::sync::atomic::Ordering::Relaxed);
+        self.resident.store(counts.resident, Ordering::Relaxed);
         crate::metrics::counted(&self.config, counts);
         futures_util::stream::iter(pending)
             .for_each_concurrent(AT_ONCE, |session| async move {

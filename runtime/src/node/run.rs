@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use tokio::time::Instant;
 
-use super::enter::{Creates, Entered, Entering};
+use super::enter::{Entered, Entering};
 use super::invoke::{Answer, Call, digest};
 use super::lines::Place as Line;
 use super::{Failure, Node, Outcome};
@@ -33,7 +33,7 @@ impl Node {
             access: Access::Write,
             request: call.request_id.as_ref(),
             token: call.token.as_ref(),
-            creates: Creates::AtEntry,
+            creates: call.creates(),
             until,
         };
         let (session, lease) = match self.enter(&entering, line).await? {
@@ -45,7 +45,7 @@ impl Node {
         };
         let token = self.token(&call.session, &session.life, session.epoch, self.here());
         let remember = call.request_id.clone().map(|id| (id, digest(&call.request)));
-        let request = self.prepared(&call, call.request.clone());
+        let request = call.prepared();
         let outcome = self
             .in_session(&call.session, &session, lease, remember, async |db| {
                 let running = self.function.run_write(matched, request, db);
@@ -89,11 +89,7 @@ impl Node {
                 self.release(id, lease).await;
                 match nothing_to_write {
                     Ok(Err(error)) if error.is_stale_read() => Err(Failure::LeaseLost),
-                    Ok(Err(error)) => match error.store_error() {
-                        Some(store) => Err(store.clone().into()),
-                        None => Ok(Err(error)),
-                    },
-                    other => other,
+                    other => store_failure(other),
                 }
             }
         };
@@ -172,7 +168,7 @@ impl Node {
                     let max = commit.max_bytes;
                     return Err(Failure::SessionTooLarge { bytes, max });
                 }
-                Err(StoreError::Restarted) => self.wake.notify_one(),
+                Err(StoreError::Restarted) => self.store_restarted(),
                 Err(StoreError::Unavailable(why)) => {
                     tracing::warn!(node = %self.here(), why, "a commit is repeated");
                     in_doubt = true;
@@ -221,6 +217,17 @@ impl Node {
             headers: response.headers().iter().filter_map(text).collect(),
             body: small.then(|| response.body().clone()),
         }
+    }
+}
+
+/// A handler that failed because the store did: the store's failure is the answer.
+pub(super) fn store_failure(
+    outcome: Outcome<Result<Response, Error>>,
+) -> Outcome<Result<Response, Error>> {
+    let failed = outcome.as_ref().ok().and_then(|result| result.as_ref().err());
+    match failed.and_then(Error::store_error) {
+        Some(store) => Err(store.clone().into()),
+        None => outcome,
     }
 }
 

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use parking_lot::{Mutex, RwLock};
 
@@ -17,6 +16,17 @@ use crate::http::signature::{Call, Caller, FunctionKeys, Keys, Role, SIGNATURE_H
 use crate::session::{FunctionName, NodeName, Nonce, RequestId, SessionId};
 use crate::topology::Topology;
 
+/// How long an invoked function may take: as long as the platform's own limit.
+const INVOKE_TIMEOUT: Duration = Duration::from_secs(60);
+/// Headers that are this call's own, whatever the request says.
+const NOT_PASSED_ON: [&str; 6] = [
+    "host",
+    "content-length",
+    "authorization",
+    "x-session",
+    "x-session-request-id",
+    SIGNATURE_HEADER,
+];
 /// A redirected request goes on over at most this many nodes.
 const HOPS: usize = 8;
 
@@ -47,13 +57,7 @@ impl HttpPeers {
             .no_proxy()
             .build()
             .map_err(|error| format!("the HTTP client could not be made: {error}"))?;
-        Ok(Self {
-            here,
-            http,
-            keys,
-            derived: Mutex::default(),
-            topology: RwLock::new(topology),
-        })
+        Ok(Self { here, http, keys, derived: Mutex::default(), topology: RwLock::new(topology) })
     }
 
     /// Replaces the tree.
@@ -178,49 +182,63 @@ impl Invokes for HttpPeers {
         request: Request,
         request_id: RequestId,
     ) -> Result<Response, Error> {
-        let unavailable = |why: String| Error::unavailable("another node did not answer").caused_by(why);
-        let base = self
-            .base(node, function)
-            .ok_or_else(|| Error::bad_request(format!("{node} is not in the topology")))?;
-        let mut url = format!("{base}{}", request.path());
-        if let Some(query) = request.raw_query() {
-            url = format!("{url}?{query}");
-        }
-        let mut headers = request.headers().clone();
-        for header in [http::header::HOST, http::header::CONTENT_LENGTH, http::header::AUTHORIZATION]
-        {
-            headers.remove(header);
-        }
+        let unavailable =
+            |why: String| Error::unavailable("another node did not answer").caused_by(why);
+        let keys = self.keys(function);
+        let mut target = node.clone();
+        let path = request.path().to_owned();
+        let query = request.raw_query().unwrap_or_default().to_owned();
         let method = request.method().clone();
+        let mut headers = request.headers().clone();
+        for name in NOT_PASSED_ON {
+            headers.remove(name);
+        }
         let body = request.into_body();
         for _ in 0..HOPS {
+            let base = self
+                .base(&target, function)
+                .ok_or_else(|| Error::internal(format!("the topology has no node `{target}`")))?;
+            let mark = if query.is_empty() { "" } else { "?" };
+            let call = Call {
+                target: &target,
+                method: method.as_str(),
+                path: &path,
+                query: &query,
+                body: &body,
+            };
+            let caller = Caller { role: Role::Peer, name: self.here.clone() };
+            let signed = keys
+                .sign(&caller, &call, unix_ms(), Nonce(rand::random()))
+                .map_err(|error| unavailable(error.to_string()))?;
             let sent = self
                 .http
-                .request(method.clone(), &url)
+                .request(method.clone(), format!("{base}{path}{mark}{query}"))
                 .headers(headers.clone())
+                .header(SIGNATURE_HEADER, signed.header())
                 .header("x-session", session.as_str())
                 .header("x-session-request-id", request_id.as_str())
                 .body(body.clone())
+                .timeout(INVOKE_TIMEOUT)
                 .send()
                 .await
                 .map_err(|error| unavailable(innermost(&error)))?;
             let status = sent.status();
             if status == StatusCode::TEMPORARY_REDIRECT {
                 // G8: redirects only lead to gateways of the topology.
-                url = self.follow(sent.headers()).map_err(unavailable)?;
+                target = self.follow(sent.headers()).map_err(unavailable)?;
                 continue;
             }
             let headers = sent.headers().clone();
             let body = sent.bytes().await.map_err(|error| unavailable(innermost(&error)))?;
-            return Ok(Response::from_parts(status, headers, Bytes::from(body)));
+            return Ok(Response::from_parts(status, headers, body));
         }
         Err(unavailable("the session moves faster than the request".to_owned()))
     }
 }
 
 impl HttpPeers {
-    /// Where a redirect leads, if that is a gateway of the topology.
-    fn follow(&self, headers: &HeaderMap) -> Result<String, String> {
+    /// To which node a redirect leads.
+    fn follow(&self, headers: &HeaderMap) -> Result<NodeName, String> {
         let location = headers.get(http::header::LOCATION).and_then(|value| value.to_str().ok());
         let location = location.ok_or("a redirect without a place")?;
         let topology = self.topology.read();
@@ -228,7 +246,7 @@ impl HttpPeers {
             if let Some(rest) = location.strip_prefix(node.gateway.as_str())
                 && rest.starts_with('/')
             {
-                return Ok(format!("{}{rest}", node.peer_url()));
+                return Ok(node.name.clone());
             }
         }
         Err(format!("a redirect leads out of the topology: {location}"))

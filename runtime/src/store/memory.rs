@@ -60,6 +60,17 @@ struct Data {
     last_commit: Option<LeaseId>,
 }
 
+impl Data {
+    /// Whether this very commit was applied before.
+    fn has_seen(&self, commit: &Commit) -> bool {
+        let in_window = |id: &RequestId| {
+            self.window.entries.get(id).is_some_and(|entry| entry.lease == commit.lease)
+        };
+        self.last_commit == Some(commit.lease)
+            || commit.remember.as_ref().is_some_and(|(id, ..)| in_window(id))
+    }
+}
+
 #[derive(Debug, Default)]
 struct Stage {
     data: Data,
@@ -273,25 +284,17 @@ impl SessionStore for MemoryStore {
     async fn commit(&self, session: &SessionId, commit: &Commit) -> StoreResult<Committed> {
         let mut state = self.state.lock();
         let now = self.clock();
-        let Some(entry) = state.owned(session, commit.lease) else {
-            let data = state.sessions.get(session).map(|entry| &entry.data);
-            let remembered = data.is_some_and(|data| {
-                data.last_commit == Some(commit.lease)
-                    || commit.remember.as_ref().is_some_and(|(id, ..)| {
-                        let entry = data.window.entries.get(id);
-                        entry.is_some_and(|entry| entry.lease == commit.lease)
-                    })
-            });
-            return Ok(match remembered {
+        let Some(entry) = state.sessions.get_mut(session) else {
+            return Ok(Committed::LeaseLost);
+        };
+        let turn = protocol::Turn { lease: commit.lease, life: &commit.life, epoch: commit.epoch };
+        let outbox = (entry.data.outbox.len() + commit.outbox.len()) as u64;
+        let Some(after) = protocol::commit(&entry.slot, &turn, now, outbox) else {
+            return Ok(match entry.data.has_seen(commit) {
                 true => Committed::AlreadyCommitted,
                 false => Committed::LeaseLost,
             });
         };
-        if !matches!(&entry.slot.record, Some(Record::Owned { life, epoch, .. })
-            if *life == commit.life && *epoch == commit.epoch)
-        {
-            return Ok(Committed::LeaseLost);
-        }
         if let Err(bytes) = write(&mut entry.data, &commit.data, commit.max_bytes) {
             entry.slot.lease = None;
             return Ok(Committed::TooLarge { bytes });
@@ -312,16 +315,17 @@ impl SessionStore for MemoryStore {
             let age = u64::try_from(window.age.as_millis()).unwrap_or(u64::MAX);
             data.window.trim(window.entries, now.saturating_sub(age));
         }
-        entry.slot.outbox = entry.data.outbox.len() as u64;
-        entry.slot.lease = None;
-        entry.slot.used = now;
+        entry.slot = after;
         state.settle(session);
         Ok(Committed::Applied)
     }
 
     async fn release(&self, session: &SessionId, lease: LeaseId) -> StoreResult<()> {
-        if let Some(entry) = self.state.lock().owned(session, lease) {
-            entry.slot.lease = None;
+        let mut state = self.state.lock();
+        if let Some(entry) = state.sessions.get_mut(session)
+            && let Some(after) = protocol::release(&entry.slot, lease)
+        {
+            entry.slot = after;
         }
         Ok(())
     }

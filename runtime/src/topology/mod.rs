@@ -86,10 +86,10 @@ impl Topology {
         parse::parse(text)
     }
 
-    /// Reads a tree from a file, or from the text itself: what has more than one
-    /// line or starts with `{` is the text.
+    /// Reads a tree from a file, or from the text itself: what holds a line break
+    /// or starts with `{` is the text.
     pub fn load(path_or_text: &str) -> Result<Self, TopologyError> {
-        if path_or_text.trim_end().contains('\n') || path_or_text.trim_start().starts_with('{') {
+        if path_or_text.contains('\n') || path_or_text.trim_start().starts_with('{') {
             return Self::parse(path_or_text);
         }
         let path = path_or_text.trim();

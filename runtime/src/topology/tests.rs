@@ -65,6 +65,7 @@ fn loads_a_path_or_the_text_itself() {
     assert_eq!(Topology::load(THREE), Topology::parse(THREE));
     let json = r#"{"levels":["one"],"root":{"name":"solo","gateway":"http://localhost:1"}}"#;
     assert_eq!(names(Topology::load(json).unwrap().nodes()), ["solo"]);
+    assert_eq!(Topology::load("levels: 3\n").unwrap_err().faults[0].line, 1);
 
     let error = Topology::load("no/such/file.yaml").unwrap_err();
     assert_eq!(error.faults[0].line, 0);

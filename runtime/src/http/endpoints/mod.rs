@@ -26,9 +26,8 @@ use super::failure;
 use super::problem::{self, Problem};
 use super::router::Incoming;
 use super::service::Service;
-use super::signature::{Call, Role, SIGNATURE_HEADER};
+use super::signature::{Role, SIGNATURE_HEADER};
 use crate::node::{Failure, Node};
-use crate::peers::unix_ms;
 use crate::session::NodeName;
 
 /// An endpoint's answer, before it is signed.
@@ -43,12 +42,7 @@ impl Reply {
     fn json(status: StatusCode, value: &impl Serialize) -> Self {
         // The messages are structs of strings and numbers: they serialize.
         let body = serde_json::to_vec(value).unwrap_or_default();
-        Self {
-            status,
-            content_type: "application/json",
-            body: body.into(),
-            retry_after: None,
-        }
+        Self { status, content_type: "application/json", body: body.into(), retry_after: None }
     }
 
     fn ok(value: &impl Serialize) -> Self {
@@ -147,20 +141,11 @@ fn from_query(query: &str) -> Value {
 
 pub(super) async fn dispatch(service: &Service, endpoint: &str, incoming: &Incoming) -> Response {
     match endpoint {
-        "health" => return health::health(service).await,
+        "health" => return health::health(service),
         "ready" => return health::ready(service).await,
         _ => {}
     }
-    let header = incoming.headers.get(SIGNATURE_HEADER);
-    let call = Call {
-        target: service.node.here(),
-        method: incoming.method.as_str(),
-        path: &incoming.path,
-        query: incoming.query.as_deref().unwrap_or_default(),
-        body: &incoming.body,
-    };
-    let header = header.and_then(|value| value.to_str().ok());
-    let verified = match service.keys.verify(header, &call, unix_ms(), &service.nonces) {
+    let verified = match service.verify(incoming) {
         Ok(verified) => verified,
         Err(error) => {
             tracing::warn!(node = %service.node.here(), endpoint, %error, "a call was refused");
@@ -168,15 +153,13 @@ pub(super) async fn dispatch(service: &Service, endpoint: &str, incoming: &Incom
         }
     };
     let caller = verified.caller();
-    let signed =
-        Signed { node: &service.node, role: caller.role, from: &caller.name, incoming };
+    let signed = Signed { node: &service.node, role: caller.role, from: &caller.name, incoming };
     let reply = match route(endpoint, &signed).await {
         Ok(reply) => reply,
         Err(Refused::Problem(problem)) => Reply::problem(&problem),
-        Err(Refused::Failure(failed)) => Reply::problem(&failure::problem(&service.node, failed)),
+        Err(Refused::Failure(failed)) => Reply::problem(&failure::problem(&service.node, &failed)),
     };
-    let signature =
-        verified.sign_answer(service.node.here(), reply.status.as_u16(), &reply.body);
+    let signature = verified.sign_answer(service.node.here(), reply.status.as_u16(), &reply.body);
     let mut response = reply.response();
     if let Ok(value) = HeaderValue::from_str(&signature) {
         response.headers_mut().insert(SIGNATURE_HEADER, value);

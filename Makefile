@@ -1,0 +1,69 @@
+# What there is to do here. `make help` prints the line behind each target.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+CARGO ?= cargo
+
+.PHONY: help
+help: ## Say what there is to make
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## Build everything, as it is released
+	$(CARGO) build --workspace --release
+
+.PHONY: check
+check: ## See whether everything compiles, tests included
+	$(CARGO) check --workspace --all-targets
+
+.PHONY: fmt
+fmt: ## Format the code
+	$(CARGO) fmt --all
+
+.PHONY: lint
+lint: fmt-check clippy deny doc ## Everything that is checked without running it
+
+.PHONY: fmt-check
+fmt-check: ## See whether the code is formatted
+	$(CARGO) fmt --all --check
+
+.PHONY: clippy
+clippy: ## Clippy, a warning is an error
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	$(CARGO) clippy -p funicular --all-targets --all-features -- -D warnings
+
+.PHONY: deny
+deny: ## Licences, bans and sources of what we depend on (if cargo-deny is there)
+	@if $(CARGO) deny --version >/dev/null 2>&1; then \
+	  $(CARGO) deny --offline check licenses bans sources; \
+	else \
+	  echo "deny: skipped, cargo-deny is not installed (cargo install cargo-deny)"; \
+	fi
+
+.PHONY: doc
+doc: ## Build the API's pages, a warning is an error
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --lib
+
+.PHONY: demo
+demo: ## The main job as a story: nothing to install, half a minute once it is built
+	$(CARGO) build --release -p funicular-cli
+	scripts/demo.sh
+
+.PHONY: setup
+setup: ## Install what tests need besides Rust
+	scripts/setup-tests.sh
+
+.PHONY: test
+test: setup ## Run all tests and say how many there were
+	@if $(CARGO) nextest --version >/dev/null 2>&1; then \
+	  $(CARGO) nextest run --workspace --no-fail-fast; \
+	else \
+	  $(CARGO) test --workspace --lib --bins --tests --no-fail-fast $(TOTAL); \
+	fi
+	$(CARGO) test --workspace --doc $(TOTAL)
+
+# Adds up what each test binary says of itself.
+TOTAL = 2>&1 | awk '{ print } \
+  /^test result:/ { passed += $$4; failed += $$6; ignored += $$8 } \
+  END { printf "total: %d passed, %d failed, %d ignored\n", passed, failed, ignored }'

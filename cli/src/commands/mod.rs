@@ -1,0 +1,59 @@
+//! One file a command.
+
+mod check;
+mod offload;
+mod onload;
+mod recover;
+mod status;
+mod survey;
+mod tree;
+mod up;
+mod whereabouts;
+
+use anyhow::{Context, Result};
+use clap::Subcommand;
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Run every node of a tree on this machine, with the example functions
+    Up(up::Up),
+    /// Say what is wrong with a topology, line by line
+    Check(check::Args),
+    /// Draw a topology
+    Tree(tree::Args),
+    /// Say how the nodes of a tree are
+    Status(status::Args),
+    /// Say where a session is, as every node knows it
+    Where(whereabouts::Args),
+    /// Move a session up, from a node to the next above that takes it
+    Offload(offload::Args),
+    /// Bring sessions back down to a node from those above
+    Onload(onload::Args),
+    /// Go on without a node that will not come back, or let one in again
+    Recover(recover::Args),
+}
+
+pub(crate) fn run(command: Command, json: bool) -> Result<()> {
+    let command = match command {
+        Command::Up(up) => return up.run(),
+        other => other,
+    };
+    let work = async {
+        match command {
+            // Has a runtime of its own: it serves.
+            Command::Up(_) => Ok(()),
+            Command::Check(args) => check::run(&args, json),
+            Command::Tree(args) => tree::run(&args, json),
+            Command::Status(args) => status::run(&args, json).await,
+            Command::Where(args) => whereabouts::run(&args, json).await,
+            Command::Offload(args) => offload::run(&args, json).await,
+            Command::Onload(args) => onload::run(&args, json).await,
+            Command::Recover(args) => recover::run(&args, json).await,
+        }
+    };
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("the command cannot start")?
+        .block_on(work)
+}

@@ -1,0 +1,151 @@
+//! `funicular up`: a whole tree in one process, on this machine.
+
+mod redis;
+mod secrets;
+mod tree;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use clap::{Args, ValueEnum};
+use funicular::Function;
+use funicular::config::{ConfigError, StoreChoice};
+use funicular::http;
+use funicular::http::signature::Keys;
+use funicular::node::NodeConfig;
+use funicular::serve::{Assembled, Assembly, bind, serve_router, start_logging, terminated};
+use funicular::session::{FunctionName, NodeName};
+use funicular::store::WindowLimits;
+use funicular::topology::Topology;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::exit::Failure;
+use crate::options;
+
+/// Where sessions are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Store {
+    /// In this process: nothing to install, gone when it ends
+    Memory,
+    /// In one redis-server a node, started and stopped by this command
+    Redis,
+}
+
+/// What `up` takes.
+#[derive(Args)]
+pub(crate) struct Up {
+    /// The topology: a file or the text itself; every gateway on this machine
+    /// [default: $FUNICULAR_TOPOLOGY, else topology/examples/italy.yaml]
+    #[arg(long, value_name = "F")]
+    topology: Option<String>,
+
+    /// Where sessions are kept
+    #[arg(long, value_enum, default_value = "memory")]
+    store: Store,
+
+    /// The redis-server to run, with `--store redis`
+    #[arg(long, value_name = "PATH", default_value = "redis-server")]
+    redis_server: PathBuf,
+
+    /// Where keys, and with `--store redis` the data, are kept; created if missing
+    #[arg(long, value_name = "DIR", default_value = ".funicular")]
+    dir: PathBuf,
+}
+
+impl Up {
+    /// Runs until Ctrl-C or SIGTERM.
+    pub(crate) fn run(self) -> Result<()> {
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        runtime.block_on(self.serve())
+    }
+
+    async fn serve(self) -> Result<()> {
+        if std::env::var_os("FUNICULAR_LOG").is_some() {
+            start_logging();
+        }
+        let (text, topology) = tree::load(self.topology.as_deref())?;
+        let addresses = tree::addresses(&topology)?;
+        // Every port before anything else: a taken one leaves nothing behind.
+        let mut listeners = BTreeMap::new();
+        for (node, address) in &addresses {
+            listeners.insert(node.clone(), listen(node, *address).await?);
+        }
+        let keys = secrets::open(&self.dir)?;
+        tree::remember(&self.dir, &text)?;
+        let stores = match self.store {
+            Store::Memory => redis::Servers::default(),
+            Store::Redis => {
+                redis::Servers::start(&self.redis_server, &self.dir, addresses.keys()).await?
+            }
+        };
+        let site = Site { topology: Arc::new(topology), keys, stores };
+        let closing = CancellationToken::new();
+        let mut assembled = Vec::new();
+        let mut servers = Vec::new();
+        for (node, listener) in listeners {
+            let functions = site.assemble(&node).await?;
+            let services: Vec<_> = functions.iter().map(|one| one.service.clone()).collect();
+            let router = http::gateway(services);
+            servers.push(tokio::spawn(serve_router(listener, router, closing.clone())));
+            assembled.extend(functions);
+        }
+        tree::print(&site.topology, self.store == Store::Redis);
+        println!("ready");
+        terminated().await;
+        println!("stopping");
+        closing.cancel();
+        for server in servers {
+            let _ = tokio::time::timeout(std::time::Duration::from_secs(5), server).await;
+        }
+        for one in assembled {
+            one.stop().await;
+        }
+        site.stores.stop().await;
+        Ok(())
+    }
+}
+
+/// The example functions that every node serves.
+fn functions() -> Vec<(&'static str, Function)> {
+    vec![("cart", cart::function()), ("cdn", cdn::function()), ("empty", empty::function())]
+}
+
+async fn listen(node: &NodeName, address: SocketAddr) -> Result<TcpListener> {
+    bind(address).await.map_err(|error| Failure::Unavailable(format!("{node}: {error}")).into())
+}
+
+/// What the nodes of one `up` share.
+struct Site {
+    topology: Arc<Topology>,
+    keys: Keys,
+    stores: redis::Servers,
+}
+
+impl Site {
+    async fn assemble(&self, node: &NodeName) -> Result<Vec<Assembled>> {
+        let mut assembled = Vec::new();
+        for (name, function) in functions() {
+            let name = FunctionName::new(name).context("a function's name")?;
+            let store = self.stores.url(node).map_or(StoreChoice::Memory, StoreChoice::Redis);
+            let assembly = Assembly {
+                node: NodeConfig::new(node.clone(), name),
+                function,
+                store,
+                store_timeout: std::time::Duration::from_secs(2),
+                window: WindowLimits::default(),
+                topology: Arc::clone(&self.topology),
+                keys: self.keys.clone(),
+            };
+            let started = assembly.start().await;
+            assembled.push(
+                started
+                    .map_err(|ConfigError(why)| Failure::Unavailable(format!("{node}: {why}")))?,
+            );
+        }
+        Ok(assembled)
+    }
+}

@@ -1,0 +1,103 @@
+//! Which tree, at which addresses, and how it looks.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use funicular::session::NodeName;
+use funicular::topology::{Node, Topology};
+
+use super::{functions, options};
+use crate::exit::Failure;
+use crate::output;
+
+/// The tree that is run when none is named.
+const EXAMPLE: &str = include_str!("../../../../topology/examples/italy.yaml");
+
+/// The topology's text and what it says.
+pub(super) fn load(named: Option<&str>) -> Result<(String, Topology)> {
+    let environment = std::env::var("FUNICULAR_TOPOLOGY").ok().filter(|text| !text.is_empty());
+    let Some(source) = named.map(str::to_owned).or(environment) else {
+        return Ok((EXAMPLE.to_owned(), options::load(EXAMPLE)?));
+    };
+    let topology = options::load(&source)?;
+    let text = if source.contains('\n') { source } else { std::fs::read_to_string(&source)? };
+    Ok((text, topology))
+}
+
+/// Keeps the topology beside the keys, so that the other commands find the tree
+/// that runs.
+pub(super) fn remember(dir: &Path, text: &str) -> Result<()> {
+    let path = dir.join("topology.yaml");
+    std::fs::write(&path, text).with_context(|| format!("{} cannot be written", path.display()))
+}
+
+/// Where each node listens: its gateway, which has to be on this machine.
+pub(super) fn addresses(topology: &Topology) -> Result<BTreeMap<NodeName, SocketAddr>> {
+    topology.nodes().map(|node| Ok((node.name.clone(), address(node)?))).collect()
+}
+
+fn address(node: &Node) -> Result<SocketAddr, Failure> {
+    let wrong = |why: &str| {
+        let Node { name, gateway, .. } = node;
+        Failure::Data(format!(
+            "the gateway of {name} is {gateway}: {why}; `up` runs every node on this machine, \
+             so give it one like http://127.0.0.1:8081"
+        ))
+    };
+    let rest = node.gateway.strip_prefix("http://").ok_or_else(|| wrong("it is not plain http"))?;
+    let (host, port) = rest.rsplit_once(':').ok_or_else(|| wrong("it names no port"))?;
+    let port: u16 = port.parse().map_err(|_| wrong("it names no port"))?;
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let ip = match host {
+        "localhost" => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        other => other.parse().map_err(|_| wrong("it is not an address of this machine"))?,
+    };
+    if !ip.is_loopback() {
+        return Err(wrong("it is not a loopback address"));
+    }
+    Ok(SocketAddr::new(ip, port))
+}
+
+/// Prints the nodes as a table, root first.
+pub(super) fn print(topology: &Topology, redis: bool) {
+    let rows: Vec<Vec<String>> = topology
+        .nodes()
+        .map(|node| {
+            let parent = topology.parent(&node.name).map_or("-", |parent| parent.name.as_str());
+            let entry = if node.entry { "creates sessions" } else { "" };
+            vec![
+                format!("{}{}", "  ".repeat(node.depth), node.name),
+                node.level.clone(),
+                parent.to_owned(),
+                node.gateway.clone(),
+                entry.to_owned(),
+            ]
+        })
+        .collect();
+    println!("{}", output::table(&["NODE", "LEVEL", "PARENT", "GATEWAY", "ENTRY"], &rows));
+    let names: Vec<_> = functions().iter().map(|(name, _)| format!("/function/{name}")).collect();
+    let store = if redis { "one redis-server a node" } else { "memory" };
+    println!("\nfunctions {} at every node; store: {store}", names.join(", "));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_gateway_has_to_be_on_this_machine() {
+        assert_eq!(addresses(&Topology::parse(EXAMPLE).unwrap()).unwrap().len(), 6);
+        for bad in [
+            "https://127.0.0.1:1",
+            "http://127.0.0.1",
+            "http://example.org:80",
+            "http://10.0.0.1:80",
+        ] {
+            let text = format!("levels: [l]\nroot:\n  name: a\n  gateway: {bad}\n");
+            let error = addresses(&Topology::parse(&text).unwrap()).unwrap_err();
+            assert!(error.to_string().contains("give it one like"), "{bad}: {error}");
+        }
+    }
+}

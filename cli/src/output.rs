@@ -1,0 +1,100 @@
+//! Tables, sizes, JSON.
+
+use std::io::Write;
+
+use serde::Serialize;
+
+/// Prints what a command found out: JSON for machines, else the text for people.
+pub(crate) fn show(json: bool, value: &impl Serialize, text: impl FnOnce() -> String) {
+    let text = if json {
+        // What commands print are plain values.
+        serde_json::to_string_pretty(value).unwrap_or_default()
+    } else {
+        text()
+    };
+    // A closed pipe (`| head`) is no failure.
+    let _ = writeln!(std::io::stdout(), "{}", text.trim_end());
+}
+
+/// Lines up rows under their heads; columns of numbers stand right.
+pub(crate) fn table(heads: &[&str], rows: &[Vec<String>]) -> String {
+    let width = |column: usize| {
+        let cells = rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count());
+        cells.chain([heads[column].chars().count()]).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..heads.len()).map(width).collect();
+    let numeric: Vec<bool> = (0..heads.len())
+        .map(|column| {
+            let mut cells = rows.iter().filter_map(|row| row.get(column)).filter(|c| *c != NONE);
+            cells.clone().next().is_some()
+                && cells.all(|cell| cell.starts_with(|first: char| first.is_ascii_digit()))
+        })
+        .collect();
+    let line = |cells: Vec<&str>| {
+        let padded = cells.iter().enumerate().map(|(column, cell)| {
+            let fill = " ".repeat(widths[column].saturating_sub(cell.chars().count()));
+            if numeric[column] { format!("{fill}{cell}") } else { format!("{cell}{fill}") }
+        });
+        padded.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    };
+    let mut lines = vec![line(heads.to_vec())];
+    lines.extend(rows.iter().map(|row| line(row.iter().map(String::as_str).collect())));
+    lines.join("\n")
+}
+
+/// A cell without anything to say.
+pub(crate) const NONE: &str = "-";
+
+/// Bytes as people read them.
+#[expect(clippy::cast_precision_loss, reason = "two digits are shown")]
+pub(crate) fn size(bytes: u64) -> String {
+    let mut value = bytes as f64;
+    let mut unit = "B";
+    for next in ["kB", "MB", "GB", "TB"] {
+        if value < 999.5 {
+            break;
+        }
+        value /= 1000.0;
+        unit = next;
+    }
+    if unit == "B" || value >= 99.5 {
+        format!("{value:.0} {unit}")
+    } else {
+        format!("{value:.1} {unit}")
+    }
+}
+
+/// `1 session`, `2 sessions`.
+pub(crate) fn count(number: usize, one: &str) -> String {
+    if number == 1 { format!("1 {one}") } else { format!("{number} {one}s") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_line_up_and_numbers_stand_right() {
+        let rows = [vec!["milan".into(), "7".into()], vec!["òla".into(), "1024".into()]];
+        assert_eq!(
+            table(&["NODE", "SESSIONS"], &rows),
+            "NODE   SESSIONS\nmilan         7\nòla        1024"
+        );
+        assert_eq!(table(&["NODE"], &[]), "NODE");
+    }
+
+    #[test]
+    fn sizes_have_two_digits_at_most_after_a_point() {
+        for (bytes, text) in [
+            (0, "0 B"),
+            (999, "999 B"),
+            (1_000, "1.0 kB"),
+            (99_400, "99.4 kB"),
+            (150_000, "150 kB"),
+            (999_999, "1.0 MB"),
+            (64 << 20, "67.1 MB"),
+        ] {
+            assert_eq!(size(bytes), text);
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! Signed calls to the nodes of a tree: right ones, and wrong ones on purpose.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use funicular::http::signature::{Call, Caller, Keys, Role, SIGNATURE_HEADER};
+use funicular::peers::messages::{MoveReport, NodeStatus, OnloadReport, Whereabouts};
+use funicular::session::{FunctionName, NodeName, Nonce};
+use serde_json::{Value, json};
+
+use crate::tree::Tree;
+
+/// An operator of a tree.
+#[derive(Debug)]
+pub struct Operator<'a> {
+    tree: &'a Tree,
+    keys: Keys,
+    http: reqwest::Client,
+}
+
+/// An answer: status, JSON body.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// HTTP status.
+    pub status: u16,
+    /// The body; null if it is no JSON.
+    pub body: Value,
+}
+
+/// Milliseconds since 1970.
+pub fn unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
+    u64::try_from(since.as_millis()).expect("before the year 500 million")
+}
+
+impl<'a> Operator<'a> {
+    pub(crate) fn new(tree: &'a Tree) -> Self {
+        let keys = Keys::from_dir(tree.dir()).expect("the keys");
+        let http = reqwest::Client::builder()
+            .timeout(Duration::from_secs(30))
+            .redirect(reqwest::redirect::Policy::none())
+            .build()
+            .expect("a client");
+        Self { tree, keys, http }
+    }
+
+    /// The signature of a call, as `role` and `from`, made at `time` (Unix ms).
+    pub fn signature(
+        &self,
+        (role, from): (Role, &str),
+        target: &str,
+        (method, path, query): (&str, &str, &str),
+        body: &[u8],
+        time: u64,
+    ) -> String {
+        let function = FunctionName::new(self.tree.function()).expect("a name");
+        let target = NodeName::new(target).expect("a name");
+        let caller = Caller { role, name: NodeName::new(from).expect("a name") };
+        let call = Call { target: &target, method, path, query, body };
+        let nonce = Nonce(rand::random());
+        let signed = self.keys.for_function(&function).sign(&caller, &call, time, nonce);
+        signed.expect("a key").header().to_owned()
+    }
+
+    /// Posts `body` to an endpoint, signed as the operator.
+    pub async fn post(&self, node: &str, endpoint: &str, body: &Value) -> Answer {
+        self.post_as((Role::Operator, "test"), node, endpoint, body).await
+    }
+
+    /// Posts `body` to an endpoint, signed as somebody.
+    pub async fn post_as(
+        &self,
+        caller: (Role, &str),
+        node: &str,
+        endpoint: &str,
+        body: &Value,
+    ) -> Answer {
+        let path = format!("/_/{endpoint}");
+        let body = body.to_string();
+        let signature =
+            self.signature(caller, node, ("POST", &path, ""), body.as_bytes(), unix_ms());
+        self.send(node, endpoint, body, Some(&signature)).await
+    }
+
+    /// Posts `body` to an endpoint with any signature.
+    pub async fn send(
+        &self,
+        node: &str,
+        endpoint: &str,
+        body: String,
+        signature: Option<&str>,
+    ) -> Answer {
+        let url = format!("{}/_/{endpoint}", self.tree.gateway(node));
+        let mut request = self.http.post(url).header("content-type", "application/json").body(body);
+        if let Some(signature) = signature {
+            request = request.header(SIGNATURE_HEADER, signature);
+        }
+        let answer = request.send().await.expect("an answer");
+        Answer { status: answer.status().as_u16(), body: answer.json().await.unwrap_or_default() }
+    }
+
+    /// Moves a session up and says how it went.
+    pub async fn offload(&self, node: &str, session: &str) -> MoveReport {
+        let answer = self.post(node, "force-offload", &json!({"session": session})).await;
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        serde_json::from_value(answer.body).expect("a report")
+    }
+
+    /// Brings a session down to a node and says how it went.
+    pub async fn onload(&self, node: &str, session: &str) -> MoveReport {
+        let answer = self.post(node, "force-onload", &json!({"session": session})).await;
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        let mut report: OnloadReport = serde_json::from_value(answer.body).expect("a report");
+        assert_eq!(report.moved.len(), 1, "{report:?}");
+        report.moved.remove(0)
+    }
+
+    /// Whether a node takes sessions from below: `accept` or `reject`.
+    pub async fn set_status(&self, node: &str, status: &str) -> Answer {
+        self.post(node, "set-offload-status", &json!({"status": status})).await
+    }
+
+    /// What a node knows of a session; `None` if nothing.
+    pub async fn whereabouts(&self, node: &str, session: &str) -> Option<Whereabouts> {
+        let answer = self.post(node, "test-function", &json!({"session": session})).await;
+        match answer.status {
+            200 => Some(serde_json::from_value(answer.body).expect("whereabouts")),
+            404 => None,
+            status => panic!("{node}: {status} {}", answer.body),
+        }
+    }
+
+    /// A node's status.
+    pub async fn status(&self, node: &str) -> NodeStatus {
+        let answer = self.post(node, "status", &json!({})).await;
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        serde_json::from_value(answer.body).expect("a status")
+    }
+
+    /// The nodes whose record of a session is in a state (`owned`, `migrating`, …).
+    pub async fn nodes_where(&self, session: &str, state: &str) -> Vec<&'static str> {
+        let mut found = Vec::new();
+        for node in self.tree.nodes() {
+            if let Some(known) = self.whereabouts(node, session).await
+                && known.state == state
+            {
+                found.push(node);
+            }
+        }
+        found
+    }
+
+    /// Waits until exactly one node owns the session, no node is in doubt about
+    /// any, and says which. Fails after `at_most`.
+    pub async fn settled(&self, session: &str, at_most: Duration) -> &'static str {
+        let began = std::time::Instant::now();
+        loop {
+            let owners = self.nodes_where(session, "owned").await;
+            let frozen = self.nodes_where(session, "migrating").await;
+            let mut pending = 0;
+            for node in self.tree.nodes() {
+                pending += self.status(node).await.pending;
+            }
+            if let ([owner], [], 0) = (owners.as_slice(), frozen.as_slice(), pending) {
+                return owner;
+            }
+            assert!(
+                began.elapsed() < at_most,
+                "after {at_most:?}: owned by {owners:?}, frozen at {frozen:?}, {pending} pending"
+            );
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}

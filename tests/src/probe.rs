@@ -1,0 +1,96 @@
+//! A function for the suites: a log that every write appends to, and whatever
+//! else a test has to provoke.
+
+use std::time::Duration;
+
+use funicular::prelude::*;
+
+/// - `POST /log` appends the body and answers its position (from 0)
+/// - `GET /log` answers the whole log as a JSON list of texts
+/// - `PUT /value/{key}` and `GET /value/{key}`: raw values
+/// - `POST /slow?ms=` appends after a while
+/// - `POST /fail` appends and answers 409: nothing is written
+/// - `POST /panic` appends and panics: nothing is written
+/// - `POST /propagate?levels=&function=` appends and propagates the body
+/// - `POST /invoke?node=&function=&path=` invokes with the body, appends the answer
+pub fn function() -> Function {
+    Function::routes(())
+        .on("POST /log", append)
+        .on("GET /log", log)
+        .on("PUT /value/{key}", put)
+        .on("GET /value/{key}", get)
+        .on("POST /slow", slow)
+        .on("POST /fail", fail)
+        .on("POST /panic", panic)
+        .on("POST /propagate", propagate)
+        .on("POST /invoke", invoke)
+        .on_propagate(received)
+        .into()
+}
+
+async fn add(body: &[u8], db: &mut EdgeDb) -> Result<Response> {
+    let position = db.list_len("log").await?;
+    db.add_to_list("log", body)?;
+    Ok(Response::text(position.to_string()))
+}
+
+async fn append(_: &(), request: Request, db: &mut EdgeDb) -> Result<Response> {
+    add(request.body(), db).await
+}
+
+async fn log(_: &(), _: Request, db: &ReadDb) -> Result<Response> {
+    let items = db.get_list("log").await?;
+    let texts: Vec<_> = items.iter().map(|item| String::from_utf8_lossy(item)).collect();
+    Response::json(&texts)
+}
+
+async fn put(_: &(), request: Request, db: &mut EdgeDb) -> Result<Response> {
+    let key = request.param("key")?.to_owned();
+    db.set(&key, request.into_body())?;
+    Ok(Response::status(StatusCode::NO_CONTENT))
+}
+
+async fn get(_: &(), request: Request, db: &ReadDb) -> Result<Response> {
+    let value = db.get(request.param("key")?).await?;
+    let value = value.ok_or_else(|| Error::not_found("no such value"))?;
+    Ok(Response::bytes("application/octet-stream", value))
+}
+
+async fn slow(_: &(), request: Request, db: &mut EdgeDb) -> Result<Response> {
+    let ms: u64 = request.query("ms").and_then(|text| text.parse().ok()).unwrap_or(0);
+    tokio::time::sleep(Duration::from_millis(ms)).await;
+    add(request.body(), db).await
+}
+
+async fn fail(_: &(), request: Request, db: &mut EdgeDb) -> Result<Response> {
+    add(request.body(), db).await?;
+    Err(Error::conflict("as asked"))
+}
+
+async fn panic(_: &(), request: Request, db: &mut EdgeDb) -> Result<Response> {
+    add(request.body(), db).await?;
+    panic!("as asked");
+}
+
+async fn propagate(_: &(), request: Request, db: &mut EdgeDb) -> Result<Response> {
+    let levels = request.query("levels").unwrap_or("*").to_owned();
+    let function = request.query("function").unwrap_or("probe").to_owned();
+    db.propagate(request.body().clone(), &levels, &function)?;
+    add(request.body(), db).await
+}
+
+async fn invoke(_: &(), request: Request, db: &mut EdgeDb) -> Result<Response> {
+    let node = request.query("node").unwrap_or_default().to_owned();
+    let function = request.query("function").unwrap_or("probe").to_owned();
+    let path = request.query("path").unwrap_or("/log").to_owned();
+    let session = request.session().to_owned();
+    let asked = Request::post(path).body("text/plain", request.body())?;
+    let answer = db.hierarchy().invoke(&node, &function, &session, asked).await?;
+    let text = format!("{} {}", answer.status_code().as_u16(), answer.read_text()?);
+    add(text.as_bytes(), db).await
+}
+
+async fn received(_: &(), value: Propagated, db: &mut EdgeDb) -> Result<()> {
+    db.add_to_list("log", &value.value)?;
+    Ok(())
+}

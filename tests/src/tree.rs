@@ -1,0 +1,415 @@
+//! A tree of real processes: one a node, each with a Redis of its own or in memory.
+//!
+//! ```no_run
+//! # async fn test() {
+//! use funicular_tests::tree::{Tree, Store};
+//! let tree = Tree::italy(Store::Redis("always")).function("probe").start().await;
+//! let place = tree.gateway("navigli");
+//! # }
+//! ```
+//!
+//! Everything a tree starts ends when it is dropped.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use crate::operator::Operator;
+use crate::redis::{RedisServer, Setup};
+
+/// How long a process may take to serve or to end.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Where the nodes keep their sessions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Store {
+    /// In their process.
+    Memory,
+    /// In a Redis each, whose append-only file is synced as said (`always`,
+    /// `everysec`).
+    Redis(&'static str),
+}
+
+/// A node of the tree: name, parent, depth.
+type Shape = &'static [(&'static str, Option<&'static str>, usize)];
+
+const ITALY: Shape = &[
+    ("italy", None, 0),
+    ("milan", Some("italy"), 1),
+    ("navigli", Some("milan"), 2),
+    ("brera", Some("milan"), 2),
+    ("rome", Some("italy"), 1),
+    ("trastevere", Some("rome"), 2),
+];
+
+const LINE: Shape =
+    &[("italy", None, 0), ("milan", Some("italy"), 1), ("navigli", Some("milan"), 2)];
+
+/// A tree that is being described.
+#[derive(Debug)]
+pub struct Plan {
+    shape: Shape,
+    store: Store,
+    function: &'static str,
+    settings: BTreeMap<String, String>,
+    entries: &'static [&'static str],
+}
+
+/// One node: its process and its Redis.
+#[derive(Debug)]
+pub struct Site {
+    /// Its name.
+    pub name: &'static str,
+    port: u16,
+    process: Option<Child>,
+    /// Its Redis, unless it keeps sessions in memory.
+    pub redis: Option<RedisServer>,
+    settings: BTreeMap<String, String>,
+    log: PathBuf,
+}
+
+/// A tree of running processes.
+#[derive(Debug)]
+pub struct Tree {
+    sites: BTreeMap<&'static str, Site>,
+    function: &'static str,
+    dir: TempDir,
+    topology: String,
+}
+
+impl Tree {
+    /// The tree of the examples: six nodes on three levels.
+    pub fn italy(store: Store) -> Plan {
+        Plan::new(ITALY, store)
+    }
+
+    /// Three nodes on three levels: navigli below milan below italy.
+    pub fn line(store: Store) -> Plan {
+        Plan::new(LINE, store)
+    }
+}
+
+fn free_port() -> u16 {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    free.local_addr().expect("its number").port()
+}
+
+impl Plan {
+    fn new(shape: Shape, store: Store) -> Self {
+        Self { shape, store, function: "probe", settings: BTreeMap::new(), entries: &[] }
+    }
+
+    /// The function that every node serves; `probe` unless said.
+    #[must_use]
+    pub fn function(mut self, name: &'static str) -> Self {
+        self.function = name;
+        self
+    }
+
+    /// A setting for every node, as in `docs/configuration.md`.
+    #[must_use]
+    pub fn set(mut self, name: &str, value: &str) -> Self {
+        self.settings.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
+    /// These nodes create sessions too, besides the leaves.
+    #[must_use]
+    pub fn entries(mut self, names: &'static [&'static str]) -> Self {
+        self.entries = names;
+        self
+    }
+
+    fn topology(&self, ports: &BTreeMap<&str, u16>) -> String {
+        fn write(
+            out: &mut String,
+            plan: &Plan,
+            ports: &BTreeMap<&str, u16>,
+            name: &str,
+            depth: usize,
+        ) {
+            use std::fmt::Write;
+            let pad = "  ".repeat(depth * 2 + 1);
+            let dash = if depth == 0 { "  ".to_owned() } else { format!("{}- ", &pad[2..]) };
+            let _ = writeln!(out, "{dash}name: {name}");
+            let _ = writeln!(out, "{pad}gateway: http://127.0.0.1:{}", ports[name]);
+            if plan.entries.contains(&name) {
+                let _ = writeln!(out, "{pad}entry: true");
+            }
+            let children: Vec<_> =
+                plan.shape.iter().filter(|(_, parent, _)| *parent == Some(name)).collect();
+            if !children.is_empty() {
+                let _ = writeln!(out, "{pad}children:");
+                for (child, _, _) in children {
+                    write(out, plan, ports, child, depth + 1);
+                }
+            }
+        }
+        let mut out = String::from("levels: [country, city, district]\nroot:\n");
+        write(&mut out, self, ports, self.shape[0].0, 0);
+        out
+    }
+
+    /// Starts everything and waits until every node serves.
+    pub async fn start(self) -> Tree {
+        let dir =
+            tempfile::Builder::new().prefix("funicular-tree-").tempdir().expect("a directory");
+        let ports: BTreeMap<&str, u16> =
+            self.shape.iter().map(|(name, _, _)| (*name, free_port())).collect();
+        let topology = self.topology(&ports);
+        for (name, secret) in [
+            ("session-peer-key", "the peers' key of a test tree 0123456789"),
+            ("session-operator-key", "the operators' key of a test tree 0123456789"),
+        ] {
+            std::fs::write(dir.path().join(name), secret).expect("a secret");
+        }
+        std::fs::write(dir.path().join("topology.yaml"), &topology).expect("the topology");
+        let mut sites = BTreeMap::new();
+        for (name, _, _) in self.shape {
+            let redis = match self.store {
+                Store::Memory => None,
+                Store::Redis(sync) => Some(RedisServer::start(Setup::durable(sync))),
+            };
+            let mut settings = self.settings.clone();
+            std::fs::create_dir_all(dir.path().join("failpoints").join(name)).expect("a directory");
+            let own = [
+                ("TEST_FUNCTION", self.function.to_owned()),
+                ("FUNICULAR_FUNCTION", self.function.to_owned()),
+                ("LOCATION_ID", (*name).to_owned()),
+                ("FUNICULAR_TOPOLOGY", dir.path().join("topology.yaml").display().to_string()),
+                ("FUNICULAR_SECRETS", dir.path().display().to_string()),
+                ("FUNICULAR_STORE", redis.as_ref().map_or("memory".into(), RedisServer::url)),
+                ("FUNICULAR_STANDALONE", "true".to_owned()),
+                (
+                    "FUNICULAR_FAILPOINTS",
+                    dir.path().join("failpoints").join(name).display().to_string(),
+                ),
+                ("address", "127.0.0.1".to_owned()),
+                ("port", ports[name].to_string()),
+                ("metrics_port", "0".to_owned()),
+                ("healthcheck_interval", "100ms".to_owned()),
+                ("TMPDIR", dir.path().join("failpoints").join(name).display().to_string()),
+            ];
+            for (setting, value) in own {
+                settings.entry(setting.to_owned()).or_insert(value);
+            }
+            let log = dir.path().join(format!("{name}.log"));
+            let site = Site { name, port: ports[name], process: None, redis, settings, log };
+            sites.insert(*name, site);
+        }
+        let mut tree = Tree { sites, function: self.function, dir, topology };
+        for site in tree.sites.values_mut() {
+            site.launch();
+        }
+        for site in tree.sites.values() {
+            site.ready().await;
+        }
+        tree
+    }
+}
+
+impl Tree {
+    /// The URL of the tree's function at a node, without a slash at the end.
+    pub fn gateway(&self, node: &str) -> String {
+        format!("{}/function/{}", self.base(node), self.function)
+    }
+
+    /// The URL of a node.
+    pub fn base(&self, node: &str) -> String {
+        format!("http://127.0.0.1:{}", self.sites[node].port)
+    }
+
+    /// Which node a URL leads to.
+    pub fn node_at(&self, url: &str) -> Option<&'static str> {
+        let of = |site: &&Site| url.starts_with(&format!("http://127.0.0.1:{}/", site.port));
+        self.sites.values().find(of).map(|site| site.name)
+    }
+
+    /// The names of all nodes.
+    pub fn nodes(&self) -> impl Iterator<Item = &'static str> {
+        self.sites.keys().copied()
+    }
+
+    /// The topology's text.
+    pub fn topology(&self) -> &str {
+        &self.topology
+    }
+
+    /// The directory with topology and secrets, as the CLI takes it.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// The function's name.
+    pub fn function(&self) -> &'static str {
+        self.function
+    }
+
+    /// One node.
+    pub fn site(&mut self, node: &str) -> &mut Site {
+        self.sites.get_mut(node).expect("a node of the tree")
+    }
+
+    /// Calls of an operator to this tree.
+    pub fn operator(&self) -> Operator<'_> {
+        Operator::new(self)
+    }
+
+    /// Holds a step of a node open, until the returned value is dropped. The
+    /// steps are those of the source: `grep -rn 'reach("' runtime/src`.
+    pub fn hold(&self, node: &str, step: &str) -> Held {
+        let path = self.dir.path().join("failpoints").join(node).join(step);
+        let reached = path.with_file_name(format!("{step}.reached"));
+        let _ = std::fs::remove_file(&reached);
+        std::fs::write(&path, b"").expect("a failpoint");
+        Held { path, reached }
+    }
+}
+
+/// A step that is held open until this is dropped.
+#[derive(Debug)]
+pub struct Held {
+    path: PathBuf,
+    reached: PathBuf,
+}
+
+impl Held {
+    /// Waits until a process is at the step.
+    pub async fn reached(&self) {
+        let began = Instant::now();
+        while !self.reached.exists() {
+            assert!(began.elapsed() < PATIENCE, "nobody came to {}", self.path.display());
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+
+    /// Lets the process go on.
+    pub fn release(self) {
+        drop(self);
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+/// The binary that serves a function: beside the test's own.
+fn program() -> PathBuf {
+    let test = std::env::current_exe().expect("the test's path");
+    let dir = test.parent().and_then(Path::parent).expect("target/<profile>");
+    let path = dir.join("site");
+    assert!(path.exists(), "{} is missing: cargo build -p funicular-tests --bins", path.display());
+    path
+}
+
+impl Site {
+    /// Starts the process; [`Site::ready`] waits for it.
+    pub fn launch(&mut self) {
+        assert!(self.process.is_none(), "{} runs already", self.name);
+        let log =
+            std::fs::File::options().create(true).append(true).open(&self.log).expect("a log file");
+        let child = Command::new(program())
+            .env("FUNICULAR_LOG", std::env::var("FUNICULAR_LOG").unwrap_or("info".into()))
+            .envs(&self.settings)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .expect("the process starts");
+        self.process = Some(child);
+    }
+
+    /// Waits until the node answers, its store included.
+    pub async fn ready(&self) {
+        let url = format!("http://127.0.0.1:{}/_/ready", self.port);
+        let began = Instant::now();
+        loop {
+            if let Ok(answer) = reqwest::get(&url).await
+                && answer.status().is_success()
+            {
+                return;
+            }
+            assert!(began.elapsed() < PATIENCE, "{} is not ready:\n{}", self.name, self.log());
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// What the process wrote into its log.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// A setting for the next launch.
+    pub fn set(&mut self, name: &str, value: &str) {
+        self.settings.insert(name.to_owned(), value.to_owned());
+    }
+
+    fn signal(&self, signal: &str) {
+        if let Some(process) = &self.process {
+            let done = Command::new("kill").args([signal, &process.id().to_string()]).status();
+            assert!(done.expect("kill runs").success());
+        }
+    }
+
+    /// SIGKILL.
+    pub fn kill9(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+    }
+
+    /// SIGTERM, and waits for the end; says whether it ended with 0.
+    pub async fn terminate(&mut self) -> bool {
+        self.signal("-TERM");
+        let Some(mut process) = self.process.take() else { return true };
+        let began = Instant::now();
+        loop {
+            if let Ok(Some(status)) = process.try_wait() {
+                return status.success();
+            }
+            if began.elapsed() > PATIENCE {
+                let _ = process.kill();
+                let _ = process.wait();
+                return false;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Kills the process and starts it again.
+    pub async fn restart(&mut self) {
+        self.kill9();
+        self.launch();
+        self.ready().await;
+    }
+
+    /// SIGSTOP.
+    pub fn pause(&self) {
+        self.signal("-STOP");
+    }
+
+    /// SIGCONT.
+    pub fn resume(&self) {
+        self.signal("-CONT");
+    }
+
+    /// Its Redis.
+    pub fn redis(&mut self) -> &mut RedisServer {
+        self.redis.as_mut().expect("a Redis")
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        self.kill9();
+        if std::thread::panicking() {
+            eprintln!("--- log of {}\n{}", self.name, self.log());
+        }
+    }
+}
