@@ -175,7 +175,7 @@ impl RedisServer {
 
     /// Runs one command, as `redis-cli` would; an error ends the test.
     pub fn cli(&self, words: &[&str]) -> redis::Value {
-        self.try_cli(words).unwrap_or_else(|error| panic!("{}: {error}", words.join(" ")))
+        self.try_cli(words).unwrap_or_else(|error| panic!("{} …: {error}", words[0]))
     }
 
     /// The same, for an answer that is a number.

@@ -309,13 +309,20 @@ impl Core {
     }
 }
 
-/// Members with their scores.
+/// Members with their scores, in turn or in pairs.
 pub(super) fn scored(answer: Value) -> StoreResult<Vec<(SessionId, Millis)>> {
     let mut parts = Parts::new(answer)?;
-    let mut found = Vec::with_capacity(parts.size_hint().0 / 2);
-    while let Some(session) = parts.next() {
+    let mut found = Vec::with_capacity(parts.size_hint().0);
+    while let Some(part) = parts.next() {
+        let (session, score) = match part {
+            pair @ Value::Array(_) => {
+                let mut pair = Parts::new(pair)?;
+                (pair.value()?, pair.value()?)
+            }
+            session => (session, parts.value()?),
+        };
         let session = SessionId::new(reply::text(session)?).map_err(corrupt)?;
-        found.push((session, parts.number()?));
+        found.push((session, reply::number(score)?));
     }
     Ok(found)
 }
