@@ -7,10 +7,12 @@
 //! - [`client`]: a client as people write them: follows 307, repeats safely
 //! - [`probe`]: a function that does whatever a test has to provoke
 //! - [`operator`]: signed calls, right ones and wrong ones
+//! - [`judge`]: whether a session's history can be true
 
 pub mod bench;
 pub mod client;
 pub mod conformance;
+pub mod judge;
 pub mod operator;
 pub mod probe;
 pub mod redis;
