@@ -152,7 +152,7 @@ impl RedisServer {
             assert!(begun.elapsed() < PATIENCE, "redis-server is not ready: {}", log());
             std::thread::sleep(Duration::from_millis(2));
         }
-        if self.setup.appendonly && self.setup.appendfsync != "always" && self.has_waitaof() {
+        if self.setup.appendonly && self.setup.appendfsync == "everysec" && self.has_waitaof() {
             self.sample();
         }
     }

@@ -71,6 +71,15 @@ impl Data {
     }
 }
 
+impl Data {
+    /// Takes everything but the last commit: a commit whose reply was lost is
+    /// known even after the session has left.
+    fn take(&mut self) -> Self {
+        let kept = Self { last_commit: self.last_commit, ..Self::default() };
+        std::mem::replace(self, kept)
+    }
+}
+
 #[derive(Debug, Default)]
 struct Stage {
     data: Data,
@@ -124,10 +133,10 @@ impl MemoryStore {
         let entry = state.sessions.entry(session.clone()).or_default();
         match step.payload {
             Payload::Keep => {}
-            Payload::Drop => entry.data = Data::default(),
+            Payload::Drop => drop(entry.data.take()),
             Payload::Adopt(nonce) => {
                 let stage = entry.stages.remove(&nonce).unwrap_or_default();
-                entry.data = stage.data;
+                entry.data = Data { last_commit: entry.data.last_commit, ..stage.data };
                 let idle = stage.totals.map_or(0, |totals| totals.idle);
                 step.slot.used = now.saturating_sub(idle);
                 step.slot.outbox = entry.data.outbox.len() as u64;
@@ -136,7 +145,7 @@ impl MemoryStore {
                 entry.stages.remove(&nonce);
             }
             Payload::SetAside => {
-                let data = std::mem::take(&mut entry.data);
+                let data = entry.data.take();
                 state.lost_and_found.push((session.clone(), data.fields));
             }
         }
