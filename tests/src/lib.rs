@@ -1,7 +1,7 @@
 //! What the suites share.
 //!
 //! - [`redis`]: a private Redis server for a test, with crashes and power loss
-//! - [`bench`]: a store on the bench: how a test writes to a session in one line
+//! - [`mod@bench`]: a store on the bench: how a test writes to a session in one line
 //! - [`conformance`]: the checks that every store must pass
 //! - [`tree`]: a tree of real processes, each node with its own Redis or memory
 //! - [`client`]: a client as people write them: follows 307, repeats safely
