@@ -5,6 +5,8 @@
 //! - [`conformance`]: the checks that every store must pass
 //! - [`tree`]: a tree of real processes, each node with its own Redis or memory
 //! - [`client`]: a client as people write them: follows 307, repeats safely
+//! - [`people`]: curl and Python's requests
+//! - [`moves`]: what goes on while a move is held open
 //! - [`probe`]: a function that does whatever a test has to provoke
 //! - [`operator`]: signed calls, right ones and wrong ones
 //! - [`judge`]: whether a session's history can be true
@@ -13,7 +15,9 @@ pub mod bench;
 pub mod client;
 pub mod conformance;
 pub mod judge;
+pub mod moves;
 pub mod operator;
+pub mod people;
 pub mod probe;
 pub mod redis;
 pub mod tree;
