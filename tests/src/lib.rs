@@ -7,6 +7,7 @@
 //! - [`client`]: a client as people write them: follows 307, repeats safely
 //! - [`probe`]: a function that does whatever a test has to provoke
 //! - [`operator`]: signed calls, right ones and wrong ones
+//! - [`traffic`]: clients that go on through whatever happens, and what they saw
 
 pub mod bench;
 pub mod client;
@@ -14,4 +15,5 @@ pub mod conformance;
 pub mod operator;
 pub mod probe;
 pub mod redis;
+pub mod traffic;
 pub mod tree;

@@ -92,9 +92,15 @@ impl Tree {
     }
 }
 
+/// A port that nobody listens on, below those that outgoing connections take: a
+/// node that is restarted finds its own free again.
 fn free_port() -> u16 {
-    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-    free.local_addr().expect("its number").port()
+    loop {
+        let port = rand::random_range(10_000..32_000);
+        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 impl Plan {
