@@ -45,6 +45,11 @@ deny: ## Licences, bans and sources of what we depend on (if cargo-deny is there
 doc: ## Build the API's pages, a warning is an error
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --lib
 
+.PHONY: demo
+demo: ## The main job as a story: nothing to install, half a minute once it is built
+	$(CARGO) build --release -p funicular-cli
+	scripts/demo.sh
+
 .PHONY: setup
 setup: ## Install what tests need besides Rust
 	scripts/setup-tests.sh

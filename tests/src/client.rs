@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use funicular::session::SessionToken;
 use reqwest::Method;
 
 /// A client of one session.
@@ -41,6 +42,22 @@ impl Answer {
     /// The body as JSON.
     pub fn json<T: serde::de::DeserializeOwned>(&self) -> T {
         serde_json::from_slice(&self.body).unwrap_or_else(|e| panic!("{e}: {:?}", self.body))
+    }
+
+    /// A header as text, empty if it is not there.
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().expect("text"))
+    }
+
+    /// The token that came along.
+    pub fn token(&self) -> SessionToken {
+        SessionToken::decode(self.header("x-session-token")).expect("a token")
+    }
+
+    /// The code of the problem that it is.
+    pub fn code(&self) -> String {
+        let problem: serde_json::Value = self.json();
+        problem["code"].as_str().unwrap_or_default().to_owned()
     }
 
     /// The answer, which has this status.

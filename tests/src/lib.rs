@@ -8,10 +8,12 @@
 //! - [`probe`]: a function that does whatever a test has to provoke
 //! - [`operator`]: signed calls, right ones and wrong ones
 //! - [`traffic`]: clients that go on through whatever happens, and what they saw
+//! - [`judge`]: whether a session's history can be true
 
 pub mod bench;
 pub mod client;
 pub mod conformance;
+pub mod judge;
 pub mod operator;
 pub mod probe;
 pub mod redis;

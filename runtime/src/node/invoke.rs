@@ -37,6 +37,12 @@ impl Call {
     pub(super) fn creates(&self) -> Creates {
         if self.from_peer { Creates::Anywhere } else { Creates::AtEntry }
     }
+
+    /// The request with what the handler may ask of it.
+    pub(super) fn prepared(&self) -> Request {
+        let request = self.request.clone();
+        request.with_session(self.session.clone()).with_request_id(self.request_id.clone())
+    }
 }
 
 /// What the node answers.
@@ -136,7 +142,7 @@ impl Node {
             let token = self.token(&call.session, &session.life, session.epoch, self.here());
             let reader = self.reader(&call, &session);
             let db = ReadDb::new(reader, self.place(&session, &call.session, id.clone()));
-            let request = self.prepared(&call, call.request.clone());
+            let request = call.prepared();
             let running = self.function.run_read(matched, request, &db);
             match store_failure(self.timed(call.timeout, running).await)? {
                 Err(error) if error.is_stale_read() => {
@@ -187,11 +193,6 @@ impl Node {
 
     pub(super) fn still_busy(&self) -> Failure {
         Failure::Busy { retry_after: Duration::from_secs(1).min(self.config.session_wait) }
-    }
-
-    /// The request with what the handler may ask of it.
-    pub(super) fn prepared(&self, call: &Call, request: Request) -> Request {
-        request.with_session(call.session.clone()).with_request_id(call.request_id.clone())
     }
 
     /// An author's error; a store's failure behind it is the store's.

@@ -209,7 +209,7 @@ impl Node {
     /// `set-offload-status`.
     pub(crate) async fn set_offload_status(&self, new: OffloadStatus) -> Outcome<StatusChange> {
         if new == OffloadStatus::Reject && self.topology().root().name == *self.here() {
-            return Err(Failure::BadCall("the root takes every session: it cannot reject".into()));
+            return Err(Failure::RootAccepts);
         }
         let old = self.offload_status().await?;
         let text = match new {

@@ -60,6 +60,7 @@ impl Node {
         let counts = self.store.counts().await?;
         self.resident.store(counts.resident, Ordering::Relaxed);
         crate::metrics::counted(&self.config, counts);
+        self.local.keep_only(&pending, self.config.recovery_interval * 10);
         futures_util::stream::iter(pending)
             .for_each_concurrent(AT_ONCE, |session| async move {
                 if let Err(failure) = self.look_after(&session).await {
@@ -122,7 +123,8 @@ impl Node {
             self.step(session, &Event::Abandon { lost: transfer.to.clone() }, Durability::Synced)
                 .await?;
         } else {
-            if !self.local.silent_for(session, self.config.ask_after()) {
+            let long = self.config.ask_after();
+            if !self.local.silent_for(session, transfer.nonce, long) {
                 return Ok(());
             }
             let call = MigrateCall::of_transfer(session.clone(), life, transfer);

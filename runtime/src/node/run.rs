@@ -45,7 +45,7 @@ impl Node {
         };
         let token = self.token(&call.session, &session.life, session.epoch, self.here());
         let remember = call.request_id.clone().map(|id| (id, digest(&call.request)));
-        let request = self.prepared(&call, call.request.clone());
+        let request = call.prepared();
         let outcome = self
             .in_session(&call.session, &session, lease, remember, async |db| {
                 let running = self.function.run_write(matched, request, db);

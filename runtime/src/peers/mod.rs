@@ -6,6 +6,7 @@
 mod client;
 pub mod messages;
 
+use std::fmt::Write;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -115,7 +116,8 @@ pub(crate) fn query_value(text: &str) -> String {
         if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
             out.push(char::from(byte));
         } else {
-            out.push_str(&format!("%{byte:02X}"));
+            // Writing to a string does not fail.
+            let _ = write!(out, "%{byte:02X}");
         }
     }
     out

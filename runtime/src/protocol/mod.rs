@@ -4,6 +4,7 @@
 //! same code.
 //!
 //! - [`begin()`](begin()): may this request run, or where should it go?
+//! - [`commit()`](commit()), [`release`]: its turn ends, with or without writing
 //! - [`step`]: every other event, dispatched to
 //!   - `moves`: open, agree, freeze, install, settle
 //!   - `recovery`: ask, answer, restart, abandon, superseded
@@ -14,6 +15,7 @@
 //! in `docs/protocol.md`; comments here name them.
 
 mod begin;
+mod commit;
 mod ending;
 mod event;
 mod invariants;
@@ -23,6 +25,7 @@ mod recovery;
 mod tests;
 
 pub use begin::{Access, Begin, BeginAsk, Busy, begin};
+pub use commit::{Turn, commit, release};
 pub use event::{Event, Payload, Refusal, Reply, Step};
 pub use invariants::violations;
 

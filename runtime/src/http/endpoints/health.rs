@@ -7,7 +7,7 @@ use crate::http::router::plain;
 use crate::http::service::Service;
 
 /// 200 while the process serves, 503 once it was told to end.
-pub(super) async fn health(service: &Service) -> Response {
+pub(super) fn health(service: &Service) -> Response {
     match service.healthy() {
         true => plain(StatusCode::OK, "OK"),
         false => plain(StatusCode::SERVICE_UNAVAILABLE, "lock file not found"),

@@ -141,7 +141,7 @@ fn from_query(query: &str) -> Value {
 
 pub(super) async fn dispatch(service: &Service, endpoint: &str, incoming: &Incoming) -> Response {
     match endpoint {
-        "health" => return health::health(service).await,
+        "health" => return health::health(service),
         "ready" => return health::ready(service).await,
         _ => {}
     }

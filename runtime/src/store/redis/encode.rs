@@ -138,7 +138,7 @@ fn encode_record(fields: &mut [String; 14], record: &Record) {
                 fields[U] = from.to_string();
             }
             if *untold {
-                fields[K] = "1".to_owned();
+                "1".clone_into(&mut fields[K]);
             }
             'O'
         }

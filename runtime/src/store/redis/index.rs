@@ -96,6 +96,9 @@ impl Core {
 
     async fn tell_touches(&self) {
         let touches = std::mem::take(&mut *self.touches.lock());
+        if touches.is_empty() {
+            return;
+        }
         let mut by_home: BTreeMap<NodeName, Vec<(Millis, SessionId)>> = BTreeMap::new();
         for (session, (home, used)) in touches {
             by_home.entry(home).or_default().push((used, session));
@@ -193,6 +196,8 @@ impl Core {
         if limit == 0 {
             return Ok(Vec::new());
         }
+        // What this process has used is listed, however new.
+        self.tell_touches().await;
         let all;
         let homes = match homes {
             Some(homes) => homes,
@@ -287,6 +292,7 @@ impl Core {
     }
 
     pub(super) async fn counts(&self) -> StoreResult<Counts> {
+        self.tell_touches().await;
         let homes = self.homes().await?;
         let mut pipe = Pipeline::with_capacity(homes.len() + 1);
         pipe.cmd("ZCARD").arg(self.keys.pending());
@@ -303,13 +309,20 @@ impl Core {
     }
 }
 
-/// Members with their scores.
+/// Members with their scores, in turn or in pairs.
 pub(super) fn scored(answer: Value) -> StoreResult<Vec<(SessionId, Millis)>> {
     let mut parts = Parts::new(answer)?;
-    let mut found = Vec::with_capacity(parts.size_hint().0 / 2);
-    while let Some(session) = parts.next() {
+    let mut found = Vec::with_capacity(parts.size_hint().0);
+    while let Some(part) = parts.next() {
+        let (session, score) = match part {
+            pair @ Value::Array(_) => {
+                let mut pair = Parts::new(pair)?;
+                (pair.value()?, pair.value()?)
+            }
+            session => (session, parts.value()?),
+        };
         let session = SessionId::new(reply::text(session)?).map_err(corrupt)?;
-        found.push((session, parts.number()?));
+        found.push((session, reply::number(score)?));
     }
     Ok(found)
 }
