@@ -9,6 +9,7 @@ use funicular::prelude::*;
 /// - `GET /log` answers the whole log as a JSON list of texts
 /// - `PUT /value/{key}` and `GET /value/{key}`: raw values
 /// - `POST /slow?ms=` appends after a while
+/// - `GET /slow?ms=` answers the log's length, read before and after a while
 /// - `POST /fail` appends and answers 409: nothing is written
 /// - `POST /panic` appends and panics: nothing is written
 /// - `POST /propagate?levels=&function=` appends and propagates the body
@@ -20,6 +21,7 @@ pub fn function() -> Function {
         .on("PUT /value/{key}", put)
         .on("GET /value/{key}", get)
         .on("POST /slow", slow)
+        .on("GET /slow", slow_read)
         .on("POST /fail", fail)
         .on("POST /panic", panic)
         .on("POST /propagate", propagate)
@@ -56,10 +58,20 @@ async fn get(_: &(), request: Request, db: &ReadDb) -> Result<Response> {
     Ok(Response::bytes("application/octet-stream", value))
 }
 
+fn while_asked(request: &Request) -> Duration {
+    let ms = request.query("ms").and_then(|text| text.parse().ok());
+    Duration::from_millis(ms.unwrap_or(0))
+}
+
 async fn slow(_: &(), request: Request, db: &mut EdgeDb) -> Result<Response> {
-    let ms: u64 = request.query("ms").and_then(|text| text.parse().ok()).unwrap_or(0);
-    tokio::time::sleep(Duration::from_millis(ms)).await;
+    tokio::time::sleep(while_asked(&request)).await;
     add(request.body(), db).await
+}
+
+async fn slow_read(_: &(), request: Request, db: &ReadDb) -> Result<Response> {
+    let before = db.list_len("log").await?;
+    tokio::time::sleep(while_asked(&request)).await;
+    Ok(Response::text(format!("{before} {}", db.list_len("log").await?)))
 }
 
 async fn fail(_: &(), request: Request, db: &mut EdgeDb) -> Result<Response> {
