@@ -19,13 +19,41 @@ macro_rules! at_each_step {
 /// The blows of a route: a part is struck once, whatever else it is.
 macro_rules! strike_each {
     (Onwards, $step:literal) => {
-        crate::strike!(Onwards, $step, Source, g7_kill_source, g7_kill_redis_of_source, g7_pause_source);
-        crate::strike!(Onwards, $step, Target, g7_kill_target, g7_kill_redis_of_target, g7_pause_target);
+        crate::strike!(
+            Onwards,
+            $step,
+            Source,
+            g7_kill_source,
+            g7_kill_redis_of_source,
+            g7_pause_source
+        );
+        crate::strike!(
+            Onwards,
+            $step,
+            Target,
+            g7_kill_target,
+            g7_kill_redis_of_target,
+            g7_pause_target
+        );
         crate::strike!(Onwards, $step, Home, g7_kill_home, g7_kill_redis_of_home, g7_pause_home);
     };
     ($route:ident, $step:literal) => {
-        crate::strike!($route, $step, Source, g7_kill_source, g7_kill_redis_of_source, g7_pause_source);
-        crate::strike!($route, $step, Target, g7_kill_target, g7_kill_redis_of_target, g7_pause_target);
+        crate::strike!(
+            $route,
+            $step,
+            Source,
+            g7_kill_source,
+            g7_kill_redis_of_source,
+            g7_pause_source
+        );
+        crate::strike!(
+            $route,
+            $step,
+            Target,
+            g7_kill_target,
+            g7_kill_redis_of_target,
+            g7_pause_target
+        );
     };
 }
 
