@@ -9,6 +9,7 @@
 //! - [`moves`]: what goes on while a move is held open
 //! - [`probe`]: a function that does whatever a test has to provoke
 //! - [`operator`]: signed calls, right ones and wrong ones
+//! - [`traffic`]: clients that go on through whatever happens, and what they saw
 //! - [`judge`]: whether a session's history can be true
 
 pub mod bench;
@@ -20,4 +21,5 @@ pub mod operator;
 pub mod people;
 pub mod probe;
 pub mod redis;
+pub mod traffic;
 pub mod tree;

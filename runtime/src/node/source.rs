@@ -28,7 +28,7 @@ impl Node {
         // Rule 3: the intent is durable before it is said.
         self.step(&call.session, &event, Durability::Synced).await?;
         reach("source.agreed").await;
-        let snapshot = self.store.snapshot(&call.session).await?;
+        let snapshot = self.snapshot(&call.session).await?;
         Ok(OpenAnswer {
             bytes: snapshot.bytes,
             fields: snapshot.fields,
