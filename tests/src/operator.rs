@@ -4,7 +4,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use funicular::http::signature::{Call, Caller, Keys, Role, SIGNATURE_HEADER};
 use funicular::peers::messages::{MoveReport, NodeStatus, OnloadReport, Whereabouts};
-use funicular::session::{FunctionName, NodeName, Nonce};
+use funicular::session::{FunctionName, NodeName, Nonce, SessionData};
+use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
@@ -25,6 +26,25 @@ pub struct Answer {
     pub status: u16,
     /// The body; null if it is no JSON.
     pub body: Value,
+}
+
+impl Answer {
+    async fn of(answer: reqwest::Response) -> Self {
+        Self { status: answer.status().as_u16(), body: answer.json().await.unwrap_or_default() }
+    }
+
+    /// The answer, which has this status.
+    #[track_caller]
+    pub fn expect(self, status: u16) -> Self {
+        assert_eq!(self.status, status, "{}", self.body);
+        self
+    }
+}
+
+/// A value for a query, escaped.
+pub fn query_value(text: &str) -> String {
+    let url = reqwest::Url::parse_with_params("http://x/", [("v", text)]).expect("a URL");
+    url.query().and_then(|query| query.strip_prefix("v=")).unwrap_or_default().to_owned()
 }
 
 /// Milliseconds since 1970.
@@ -96,7 +116,56 @@ impl<'a> Operator<'a> {
             request = request.header(SIGNATURE_HEADER, signature);
         }
         let answer = request.send().await.expect("an answer");
-        Answer { status: answer.status().as_u16(), body: answer.json().await.unwrap_or_default() }
+        Answer::of(answer).await
+    }
+
+    /// Calls an endpoint with everything in the query and no body, as the draft does.
+    pub async fn by_query(
+        &self,
+        (node, method): (&str, Method),
+        endpoint: &str,
+        query: &str,
+    ) -> Answer {
+        let path = format!("/_/{endpoint}");
+        let caller = (Role::Operator, "test");
+        let signature =
+            self.signature(caller, node, (method.as_str(), &path, query), b"", unix_ms());
+        let url = format!("{}{path}?{query}", self.tree.gateway(node));
+        let request = self.http.request(method, url).header(SIGNATURE_HEADER, signature);
+        let answer = request.header("accept", "application/json").send().await;
+        Answer::of(answer.expect("an answer")).await
+    }
+
+    /// The data of a session as a node shows it to people; `None` if it is not there.
+    pub async fn dump(&self, node: &str, session: &str) -> Option<SessionData> {
+        let query = format!("session={}", query_value(session));
+        let answer = self.by_query((node, Method::POST), "migrate-session", &query).await;
+        match answer.status {
+            200 => Some(serde_json::from_value(answer.body).expect("session data")),
+            404 => None,
+            status => panic!("{node}: {status} {}", answer.body),
+        }
+    }
+
+    /// Begins to post `body` to an endpoint, as the operator; the answer may never
+    /// come, and nobody has to wait for it.
+    pub fn begin(&self, node: &str, endpoint: &str, body: &Value) -> JoinHandle<Option<Answer>> {
+        let path = format!("/_/{endpoint}");
+        let body = body.to_string();
+        let caller = (Role::Operator, "test");
+        let signature =
+            self.signature(caller, node, ("POST", &path, ""), body.as_bytes(), unix_ms());
+        let request = self
+            .http
+            .post(format!("{}{path}", self.tree.gateway(node)))
+            .header("content-type", "application/json")
+            .header(SIGNATURE_HEADER, signature)
+            .body(body);
+        tokio::spawn(async move {
+            let answer = request.send().await.ok()?;
+            let status = answer.status().as_u16();
+            Some(Answer { status, body: answer.json().await.unwrap_or_default() })
+        })
     }
 
     /// Begins to post `body` to an endpoint, as the operator; the answer may never

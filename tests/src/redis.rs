@@ -192,7 +192,7 @@ impl RedisServer {
             assert!(begun.elapsed() < PATIENCE, "redis-server is not ready: {}", log());
             std::thread::sleep(Duration::from_millis(2));
         }
-        if self.setup.appendonly && self.setup.appendfsync != "always" && self.has_waitaof() {
+        if self.setup.appendonly && self.setup.appendfsync == "everysec" && self.has_waitaof() {
             self.sample();
         }
     }
@@ -215,12 +215,30 @@ impl RedisServer {
 
     /// Runs one command, as `redis-cli` would; an error ends the test.
     pub fn cli(&self, words: &[&str]) -> redis::Value {
-        self.try_cli(words).unwrap_or_else(|error| panic!("{}: {error}", words.join(" ")))
+        self.try_cli(words).unwrap_or_else(|error| panic!("{} …: {error}", words[0]))
     }
 
     /// The same, for an answer that is a number.
     pub fn number(&self, words: &[&str]) -> u64 {
         redis::from_redis_value(self.cli(words)).expect("a number")
+    }
+
+    /// Whether any value of any key has this text in it.
+    pub fn holds(&self, text: &str) -> bool {
+        let found = |value: &redis::Value| contains(value, text.as_bytes());
+        let keys: Vec<String> = redis::from_redis_value(self.cli(&["KEYS", "*"])).expect("keys");
+        keys.iter().any(|key| {
+            let kind: String = redis::from_redis_value(self.cli(&["TYPE", key])).expect("a type");
+            match kind.as_str() {
+                "string" => found(&self.cli(&["GET", key])),
+                "hash" => found(&self.cli(&["HGETALL", key])),
+                "list" => found(&self.cli(&["LRANGE", key, "0", "-1"])),
+                "zset" => found(&self.cli(&["ZRANGE", key, "0", "-1"])),
+                "set" => found(&self.cli(&["SMEMBERS", key])),
+                // Gone in between.
+                _ => false,
+            }
+        })
     }
 
     /// `SIGKILL`; what was written so far is in the file (the machine lives on).
@@ -343,6 +361,14 @@ fn sample(
         let _ = ready.send(());
     }
     Ok(())
+}
+
+fn contains(value: &redis::Value, text: &[u8]) -> bool {
+    match value {
+        redis::Value::BulkString(bytes) => bytes.windows(text.len()).any(|part| part == text),
+        redis::Value::Array(items) => items.iter().any(|item| contains(item, text)),
+        _ => false,
+    }
 }
 
 impl Drop for RedisServer {

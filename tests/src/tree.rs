@@ -35,6 +35,28 @@ pub enum Store {
     Waitaof,
 }
 
+/// Makes a test of each function, on either kind of [`Store`]: `memory::name` and
+/// `redis::name`.
+#[macro_export]
+macro_rules! on_each_store {
+    ($($(#[$also:meta])* $name:ident)*) => {
+        mod memory { $(
+            #[tokio::test]
+            $(#[$also])*
+            async fn $name() {
+                super::$name($crate::tree::Store::Memory).await;
+            }
+        )* }
+        mod redis { $(
+            #[tokio::test]
+            $(#[$also])*
+            async fn $name() {
+                super::$name($crate::tree::Store::Redis("always")).await;
+            }
+        )* }
+    };
+}
+
 /// A node of the tree: name, parent, depth.
 type Shape = &'static [(&'static str, Option<&'static str>, usize)];
 
@@ -94,9 +116,15 @@ impl Tree {
     }
 }
 
-fn free_port() -> u16 {
-    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-    free.local_addr().expect("its number").port()
+/// A port of the loopback that nobody listens at. It is none of those that the
+/// system gives to outgoing connections, which would take it before it is used.
+pub fn free_port() -> u16 {
+    loop {
+        let port = rand::random_range(10_000..32_000);
+        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 impl Plan {
@@ -259,6 +287,11 @@ impl Tree {
         self.sites.get_mut(node).expect("a node of the tree")
     }
 
+    /// Whether a node's Redis has this text anywhere; `None` without a Redis.
+    pub fn redis_holds(&self, node: &str, text: &str) -> Option<bool> {
+        self.sites[node].redis.as_ref().map(|redis| redis.holds(text))
+    }
+
     /// Calls of an operator to this tree.
     pub fn operator(&self) -> Operator<'_> {
         Operator::new(self)
@@ -272,6 +305,15 @@ impl Tree {
         let _ = std::fs::remove_file(&reached);
         std::fs::write(&path, b"").expect("a failpoint");
         Held { path, reached }
+    }
+}
+
+/// Asks again and again until the answer is yes; fails after a while.
+pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let began = Instant::now();
+    while !holds().await {
+        assert!(began.elapsed() < PATIENCE, "{what}: not after {PATIENCE:?}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
 

@@ -91,7 +91,8 @@ on_each_pair! {
         g2_a_session_comes_back
         g1_a_closed_pull_takes_no_pages
         g1_only_a_frozen_session_is_exported
-        g3_the_window_moves_along;
+        g3_the_window_moves_along
+        g3_a_commit_is_known_after_the_session_left;
     recovery:
         g7_a_source_in_doubt_learns_yes
         g7_a_source_in_doubt_learns_no_and_goes_on

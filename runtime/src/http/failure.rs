@@ -41,6 +41,7 @@ pub(crate) fn problem(node: &Node, failure: &Failure) -> Problem {
         Failure::Peer(error) => Problem::peer(error),
         Failure::BadCall(what) => Problem::bad_request(what.as_str()),
         Failure::NotTaken(why) => Problem::not_taken(why.as_str()),
+        Failure::RootAccepts => Problem::root_accepts(),
         Failure::Barred => Problem::barred(here),
         Failure::SchemaTooNew { theirs, ours } => Problem::older_schema(*theirs, *ours),
         Failure::MoveFailed(why) => Problem::move_failed(why),

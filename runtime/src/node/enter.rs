@@ -58,6 +58,12 @@ impl Node {
             let request = self.begin_request(entering, &learned);
             let last = Instant::now() >= entering.until;
             let failure = match self.store.begin(entering.session, &request).await {
+                // The store answered late: the frozen session's last reads are over.
+                Ok(Begun::Run(_))
+                    if request.ask.frozen_reads && !self.reads_go_on(entering.session) =>
+                {
+                    self.still_busy()
+                }
                 Ok(Begun::Run(session)) => {
                     self.created(&session);
                     return Ok(Entered::Run { session, lease: request.ask.lease });
@@ -89,9 +95,12 @@ impl Node {
         }
     }
 
+    fn reads_go_on(&self, session: &SessionId) -> bool {
+        self.local.reads_go_on(session, self.config.leaving_reads)
+    }
+
     fn begin_request(&self, entering: &Entering<'_>, learned: &Learned) -> BeginRequest {
-        let frozen_reads = entering.access == Access::Read
-            && self.local.reads_go_on(entering.session, self.config.leaving_reads);
+        let frozen_reads = entering.access == Access::Read && self.reads_go_on(entering.session);
         BeginRequest {
             ask: BeginAsk {
                 access: entering.access,

@@ -85,6 +85,9 @@ pub enum Failure {
     /// The handler of propagated values refuses this one.
     #[error("{0}")]
     NotTaken(String),
+    /// The root was told to reject.
+    #[error("the root takes every session: it cannot reject")]
+    RootAccepts,
     /// The calling node is barred here.
     #[error("this node was given up here")]
     Barred,

@@ -50,7 +50,7 @@ impl Node {
     }
 
     async fn offload_one(&self, session: &SessionId) -> Outcome<Offload> {
-        let snapshot = self.store.snapshot(session).await?;
+        let snapshot = self.snapshot(session).await?;
         let token = match &snapshot.slot.record {
             Some(Record::Owned { life, epoch, .. }) => {
                 self.token(session, life, *epoch, self.here())
@@ -140,7 +140,7 @@ impl Node {
                 break;
             }
             // The index is advisory; the record is not.
-            let snapshot = self.store.snapshot(&session).await?;
+            let snapshot = self.snapshot(&session).await?;
             if let Some(Record::Owned { life, epoch, intent: None, unsettled: None, .. }) =
                 &snapshot.slot.record
                 && homes.contains(&life.home)
@@ -209,7 +209,7 @@ impl Node {
     /// `set-offload-status`.
     pub(crate) async fn set_offload_status(&self, new: OffloadStatus) -> Outcome<StatusChange> {
         if new == OffloadStatus::Reject && self.topology().root().name == *self.here() {
-            return Err(Failure::BadCall("the root takes every session: it cannot reject".into()));
+            return Err(Failure::RootAccepts);
         }
         let old = self.offload_status().await?;
         let text = match new {
@@ -222,7 +222,7 @@ impl Node {
 
     /// `test-function`: where a session is, as far as this node knows.
     pub(crate) async fn whereabouts(&self, session: &SessionId) -> Outcome<Whereabouts> {
-        let snapshot = self.store.snapshot(session).await?;
+        let snapshot = self.snapshot(session).await?;
         let Some(record) = &snapshot.slot.record else { return Err(Failure::NoSuchSession) };
         let location = match record {
             Record::Moved { to, .. } => to.clone(),

@@ -24,11 +24,11 @@ impl Node {
         self.meant_for_target(from, call)?;
         reach("source.agree").await;
         let event = Event::Agree { life: call.life(), transfer: call.transfer() };
-        self.local.heard(&call.session);
+        self.local.heard(&call.session, call.nonce);
         // Rule 3: the intent is durable before it is said.
         self.step(&call.session, &event, Durability::Synced).await?;
         reach("source.agreed").await;
-        let snapshot = self.store.snapshot(&call.session).await?;
+        let snapshot = self.snapshot(&call.session).await?;
         Ok(OpenAnswer {
             bytes: snapshot.bytes,
             fields: snapshot.fields,
@@ -40,7 +40,7 @@ impl Node {
     /// hands out one page after the other.
     pub(crate) async fn freeze(&self, from: &NodeName, call: &MigrateCall) -> Outcome<Page> {
         self.meant_for_target(from, call)?;
-        self.local.heard(&call.session);
+        self.local.heard(&call.session, call.nonce);
         if call.cursor.is_none() {
             reach("source.freeze").await;
             self.freeze_in_turn(&call.session, call).await?;
@@ -48,7 +48,7 @@ impl Node {
         }
         let cursor = call.cursor.as_deref();
         let page = self.store.export(&call.session, call.nonce, cursor).await?;
-        self.local.heard(&call.session);
+        self.local.heard(&call.session, call.nonce);
         page.ok_or(Failure::Refused(crate::protocol::Refusal::NoSuchMove))
     }
 
@@ -78,7 +78,7 @@ impl Node {
             }
             // Until it is frozen, the clock of the last reads does not run.
             self.local.over(session);
-            self.local.heard(session);
+            self.local.heard(session, call.nonce);
             let _ = tokio::time::timeout(pause.min(left), changed).await;
             pause = (pause * 2).min(std::time::Duration::from_millis(20));
         }

@@ -355,7 +355,7 @@ pub trait SessionStore: Send + Sync + 'static {
     /// Pointers that lead away, not confirmed since `before` (store clock).
     async fn old_pointers(&self, before: Millis, limit: usize) -> StoreResult<Vec<SessionId>>;
 
-    /// How many there are.
+    /// How many there are; notices a restart ([`StoreError::Restarted`]).
     async fn counts(&self) -> StoreResult<Counts>;
 
     /// The store's clock.

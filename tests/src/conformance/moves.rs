@@ -242,3 +242,18 @@ pub async fn g2_a_session_comes_back(source: &Bench, target: &Bench) {
     assert_eq!(source.dump(&id).await.unwrap(), expected);
     assert!(source.store.remembered(&id, &request("r")).await.unwrap().is_some());
 }
+
+pub async fn g3_a_commit_is_known_after_the_session_left(source: &Bench, target: &Bench) {
+    let id = session("s");
+    let turn = source.turn(&id).await;
+    let commit = Commit { data: vec![set("k", "v")], ..turn.commit() };
+    assert_eq!(source.commit(&id, &commit).await, Committed::Applied);
+    Move::whole(source, target, &id).await;
+    // The reply was lost and the caller asks again where it committed.
+    assert_eq!(source.commit(&id, &commit).await, Committed::AlreadyCommitted);
+    let told = Event::Told { epoch: 2 };
+    target.step(&id, &told).await.unwrap();
+    Move::whole(target, source, &id).await;
+    assert_eq!(source.commit(&id, &commit).await, Committed::AlreadyCommitted);
+    assert_eq!(source.snapshot(&id).await.version, 1);
+}

@@ -133,7 +133,9 @@ fn address(url: &str, options: &RedisOptions) -> Result<ConnectionInfo, ConnectE
     // A peer that is gone without a word is noticed, not waited for.
     #[cfg(target_os = "linux")]
     let tcp = tcp.set_user_timeout(options.response_timeout * 2);
-    let settings = read.redis_settings().clone().set_protocol(ProtocolVersion::RESP2);
+    // With RESP3 a connection that breaks is noticed at once, not by the next
+    // request, which would not know whether it had been sent.
+    let settings = read.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
     Ok(read.set_tcp_settings(tcp).set_redis_settings(settings))
 }
 

@@ -22,7 +22,11 @@ pub(super) struct Parts(std::vec::IntoIter<Value>);
 impl Parts {
     pub(super) fn new(value: Value) -> StoreResult<Self> {
         match value {
-            Value::Array(parts) => Ok(Self(parts.into_iter())),
+            Value::Array(parts) | Value::Set(parts) => Ok(Self(parts.into_iter())),
+            Value::Map(pairs) => {
+                let parts: Vec<_> = pairs.into_iter().flat_map(<[Value; 2]>::from).collect();
+                Ok(Self(parts.into_iter()))
+            }
             other => Err(corrupt(format_args!("expected a list, found {}", kind(&other)))),
         }
     }
@@ -75,6 +79,9 @@ pub(super) fn text(value: Value) -> StoreResult<String> {
 pub(super) fn number(value: Value) -> StoreResult<u64> {
     match value {
         Value::Int(number) => u64::try_from(number).map_err(corrupt),
+        // Scores are whole milliseconds.
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        Value::Double(number) if number >= 0.0 => Ok(number as u64),
         Value::BulkString(digits) => std::str::from_utf8(&digits)
             .ok()
             .and_then(|text| text.parse().ok())

@@ -1,9 +1,8 @@
 -- A request asks to run: the plain cases of `protocol::begin`, in one round trip.
 -- KEYS  meta, data, window
 -- ARGV  1 `w` or `r`, 2 lease, 3 its milliseconds, 4 record to create (or empty),
---       5 this node, 6 `1`: frozen reads, 7 the epoch
---       whose source is quiet (or empty),
---       8 most bytes to return, 9 request id (or empty)
+--       5 this node, 6 `1`: frozen reads, 7 the epoch whose source is quiet (or
+--       empty), 8 most bytes to return, 9 request id (or empty)
 -- Says  {1, created, touch the index, now, r, h, v, b, fields or nothing}
 --       {2, window entry, r, h} when the request id is known
 --       {0, now, slot fields} in every other case: Rust says why
@@ -63,11 +62,10 @@ local used = tonumber(a or 0)
 local touch = math.floor(used / 1000) ~= math.floor(now / 1000) and 1 or 0
 if write then
   if given(l) and tonumber(sub(l, 23)) > now then return other() end
-  if given(w) then
-    if tonumber(w) > now then return other() end
-    call('HDEL', META, 'w')
-  end
+  if given(w) and tonumber(w) > now then return other() end
   if given(u) and ARGV[7] ~= string.match(r, '^O(%d+) ') then return other() end
+  -- A freeze whose time is up has given up.
+  if given(w) then call('HDEL', META, 'w') end
   call('HSET', META, 'l', lease(), 'a', text(now))
 elseif touch == 1 or now - used >= 1000 then
   call('HSET', META, 'a', text(now))
