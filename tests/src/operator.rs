@@ -168,27 +168,6 @@ impl<'a> Operator<'a> {
         })
     }
 
-    /// Begins to post `body` to an endpoint, as the operator; the answer may never
-    /// come, and nobody has to wait for it.
-    pub fn begin(&self, node: &str, endpoint: &str, body: &Value) -> JoinHandle<Option<Answer>> {
-        let path = format!("/_/{endpoint}");
-        let body = body.to_string();
-        let caller = (Role::Operator, "test");
-        let signature =
-            self.signature(caller, node, ("POST", &path, ""), body.as_bytes(), unix_ms());
-        let request = self
-            .http
-            .post(format!("{}{path}", self.tree.gateway(node)))
-            .header("content-type", "application/json")
-            .header(SIGNATURE_HEADER, signature)
-            .body(body);
-        tokio::spawn(async move {
-            let answer = request.send().await.ok()?;
-            let status = answer.status().as_u16();
-            Some(Answer { status, body: answer.json().await.unwrap_or_default() })
-        })
-    }
-
     /// Moves a session up and says how it went.
     pub async fn offload(&self, node: &str, session: &str) -> MoveReport {
         let answer = self.post(node, "force-offload", &json!({"session": session})).await;
