@@ -216,7 +216,7 @@ impl Node {
             return Err(Failure::BadCall(format!("{from} is not in this node's topology")));
         }
         if self.is_barred(from) {
-            return Err(Failure::Barred);
+            return Err(Failure::Barred(from.clone()));
         }
         Ok(())
     }
