@@ -11,11 +11,13 @@
 //! - [`operator`]: signed calls, right ones and wrong ones
 //! - [`traffic`]: clients that go on through whatever happens, and what they saw
 //! - [`judge`]: whether a session's history can be true
+//! - [`load`]: clients that write and read without a pause
 
 pub mod bench;
 pub mod client;
 pub mod conformance;
 pub mod judge;
+pub mod load;
 pub mod moves;
 pub mod operator;
 pub mod people;
