@@ -113,7 +113,7 @@ async fn play(case: Case) {
 /// power was gone, as far as they had not been synced, and what reads saw of them.
 /// Says how many writes that were.
 fn forgive(history: &History, faults: &mut Vec<Fault>, gone: Instant) -> usize {
-    let unsynced = |moment: Instant| moment > gone - UNSYNCED;
+    let unsynced = |moment: Instant| moment > gone.checked_sub(UNSYNCED).unwrap();
     // The last answers were on their way when the power went.
     let before = |moment: Instant| moment < gone + Duration::from_millis(300);
     let lost: Vec<&Write> = history
