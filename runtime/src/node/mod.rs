@@ -43,6 +43,7 @@ use tokio_util::task::TaskTracker;
 
 pub use config::NodeConfig;
 pub use failure::{Failure, Outcome};
+pub(crate) use invoke::Methods;
 pub use invoke::{Answer, Call};
 pub(crate) use offload::Offload;
 pub(crate) use outbox::Received;

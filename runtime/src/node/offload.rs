@@ -16,6 +16,9 @@ use crate::session::{NodeName, Record, SessionId, SessionToken};
 /// How long a move may take before its caller gets 202 and a place to ask.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// A node that is to choose tries so many sessions until one can go.
+const CANDIDATES: usize = 64;
+
 /// What came of an offload.
 #[derive(Debug, Clone)]
 pub(crate) enum Offload {
@@ -37,14 +40,14 @@ impl Node {
         match session {
             Some(session) => self.offload_one(&session).await,
             None => {
-                // From the index, which may name one that has just left.
-                for resident in self.store.residents(None, 16).await? {
+                let mut last = Failure::NoSuchSession;
+                for resident in self.store.residents(None, CANDIDATES).await? {
                     match self.offload_one(&resident.session).await {
-                        Err(Failure::NoSuchSession | Failure::Refused(_)) => {}
+                        Err(failure) if concerns_one_session(&failure) => last = failure,
                         outcome => return outcome,
                     }
                 }
-                Err(Failure::NoSuchSession)
+                Err(last)
             }
         }
     }
@@ -238,6 +241,17 @@ impl Node {
             bytes: here.then_some(snapshot.bytes),
         })
     }
+}
+
+/// Whether another session may well be able to go: this one has just left (the
+/// index is advice), is moving, or finds another life of its id on its way.
+fn concerns_one_session(failure: &Failure) -> bool {
+    matches!(
+        failure,
+        Failure::NoSuchSession
+            | Failure::Refused(_)
+            | Failure::Peer(PeerError::Refused { refusal: Some(_), .. })
+    )
 }
 
 /// Whether the next ancestor may be asked: this one certainly did not take the
