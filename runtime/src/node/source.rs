@@ -6,7 +6,7 @@ use tokio::time::Instant;
 use super::{Failure, Node, Outcome};
 use crate::failpoint::reach;
 use crate::peers::messages::{MigrateCall, MoveAnswer, OpenAnswer};
-use crate::protocol::{Event, Reply};
+use crate::protocol::{self, Event, Refusal, Reply};
 use crate::session::{NodeName, Page, Record, SessionId};
 use crate::store::Durability;
 
@@ -51,7 +51,7 @@ impl Node {
         let cursor = call.cursor.as_deref();
         let page = self.store.export(&call.session, call.nonce, cursor).await?;
         self.local.heard(&call.session, call.nonce);
-        page.ok_or(Failure::Refused(crate::protocol::Refusal::NoSuchMove))
+        page.ok_or(Failure::Refused(Refusal::NoSuchMove))
     }
 
     async fn freeze_in_turn(&self, session: &SessionId, call: &MigrateCall) -> Outcome<()> {
@@ -93,19 +93,32 @@ impl Node {
         }
         reach("source.done").await;
         let event = Event::Done { life: call.life(), epoch: call.epoch, to: from.clone() };
-        let outcome = self.step(&call.session, &event, Durability::Synced).await;
-        if let Err(Failure::Refused(refusal @ crate::protocol::Refusal::Superseded { .. })) =
-            outcome
-        {
-            return Err(Failure::Refused(refusal));
+        match self.admit(from) {
+            Err(Failure::Barred(node)) => {
+                return Err(self.only_superseded(call, &event, node).await?);
+            }
+            admitted => admitted?,
         }
-        // A node that was given up gets no other answer than `superseded`.
-        self.admit(from)?;
-        outcome?;
+        self.step(&call.session, &event, Durability::Synced).await?;
         reach("source.moved").await;
         self.local.over(&call.session);
         self.lines.changed(&call.session);
         Ok(self.answer(call, true))
+    }
+
+    /// A node that was given up learns whether a session went on without it. It
+    /// changes nothing.
+    async fn only_superseded(
+        &self,
+        call: &MigrateCall,
+        event: &Event,
+        barred: NodeName,
+    ) -> Outcome<Failure> {
+        let found = self.snapshot(&call.session).await?;
+        Ok(match protocol::step(&found.slot, self.here(), found.now, event) {
+            Err(refusal @ Refusal::Superseded { .. }) => Failure::Refused(refusal),
+            _ => Failure::Barred(barred),
+        })
     }
 
     /// `migrate-session`, phase `ask`: the source wants to know whether this node
