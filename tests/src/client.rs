@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use funicular::session::SessionToken;
 use reqwest::Method;
 
 /// A client of one session.
@@ -41,6 +42,22 @@ impl Answer {
     /// The body as JSON.
     pub fn json<T: serde::de::DeserializeOwned>(&self) -> T {
         serde_json::from_slice(&self.body).unwrap_or_else(|e| panic!("{e}: {:?}", self.body))
+    }
+
+    /// A header as text, empty if it is not there.
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().expect("text"))
+    }
+
+    /// The token that came along.
+    pub fn token(&self) -> SessionToken {
+        SessionToken::decode(self.header("x-session-token")).expect("a token")
+    }
+
+    /// The code of the problem that it is.
+    pub fn code(&self) -> String {
+        let problem: serde_json::Value = self.json();
+        problem["code"].as_str().unwrap_or_default().to_owned()
     }
 
     /// The answer, which has this status.
@@ -92,13 +109,35 @@ impl Client {
         body: Bytes,
         headers: &[(&str, &str)],
     ) -> reqwest::Result<Answer> {
+        self.attempt(method, path, body, headers).await.1
+    }
+
+    /// The same, and says which URL was asked last.
+    pub async fn attempt(
+        &mut self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+        headers: &[(&str, &str)],
+    ) -> (String, reqwest::Result<Answer>) {
+        let mut last = format!("{}{path}", self.base);
+        let outcome = self.walk(&mut last, (method, path, body), headers).await;
+        (last, outcome)
+    }
+
+    /// Follows redirects; `url` is where it has got to.
+    async fn walk(
+        &mut self,
+        url: &mut String,
+        (method, path, body): (Method, &str, Bytes),
+        headers: &[(&str, &str)],
+    ) -> reqwest::Result<Answer> {
         let began = Instant::now();
-        let mut url = format!("{}{path}", self.base);
         let mut hops = Vec::new();
         loop {
             let mut request = self
                 .http
-                .request(method.clone(), &url)
+                .request(method.clone(), &*url)
                 .header("x-session", &self.session)
                 .body(body.clone());
             for (name, value) in headers {

@@ -1,17 +1,27 @@
 //! What the suites share.
 //!
 //! - [`redis`]: a private Redis server for a test, with crashes and power loss
-//! - [`bench`]: a store on the bench: how a test writes to a session in one line
+//! - [`mod@bench`]: a store on the bench: how a test writes to a session in one line
 //! - [`conformance`]: the checks that every store must pass
 //! - [`tree`]: a tree of real processes, each node with its own Redis or memory
 //! - [`client`]: a client as people write them: follows 307, repeats safely
+//! - [`people`]: curl and Python's requests
+//! - [`moves`]: what goes on while a move is held open
 //! - [`probe`]: a function that does whatever a test has to provoke
 //! - [`operator`]: signed calls, right ones and wrong ones
+//! - [`traffic`]: clients that go on through whatever happens, and what they saw
+//! - [`judge`]: whether a session's history can be true
+//! - [`load`]: clients that write and read without a pause
 
 pub mod bench;
 pub mod client;
 pub mod conformance;
+pub mod judge;
+pub mod load;
+pub mod moves;
 pub mod operator;
+pub mod people;
 pub mod probe;
 pub mod redis;
+pub mod traffic;
 pub mod tree;

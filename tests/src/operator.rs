@@ -4,8 +4,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use funicular::http::signature::{Call, Caller, Keys, Role, SIGNATURE_HEADER};
 use funicular::peers::messages::{MoveReport, NodeStatus, OnloadReport, Whereabouts};
-use funicular::session::{FunctionName, NodeName, Nonce};
+use funicular::session::{FunctionName, NodeName, Nonce, SessionData};
+use reqwest::Method;
 use serde_json::{Value, json};
+use tokio::task::JoinHandle;
 
 use crate::tree::Tree;
 
@@ -24,6 +26,25 @@ pub struct Answer {
     pub status: u16,
     /// The body; null if it is no JSON.
     pub body: Value,
+}
+
+impl Answer {
+    async fn of(answer: reqwest::Response) -> Self {
+        Self { status: answer.status().as_u16(), body: answer.json().await.unwrap_or_default() }
+    }
+
+    /// The answer, which has this status.
+    #[track_caller]
+    pub fn expect(self, status: u16) -> Self {
+        assert_eq!(self.status, status, "{}", self.body);
+        self
+    }
+}
+
+/// A value for a query, escaped.
+pub fn query_value(text: &str) -> String {
+    let url = reqwest::Url::parse_with_params("http://x/", [("v", text)]).expect("a URL");
+    url.query().and_then(|query| query.strip_prefix("v=")).unwrap_or_default().to_owned()
 }
 
 /// Milliseconds since 1970.
@@ -95,7 +116,56 @@ impl<'a> Operator<'a> {
             request = request.header(SIGNATURE_HEADER, signature);
         }
         let answer = request.send().await.expect("an answer");
-        Answer { status: answer.status().as_u16(), body: answer.json().await.unwrap_or_default() }
+        Answer::of(answer).await
+    }
+
+    /// Calls an endpoint with everything in the query and no body, as the draft does.
+    pub async fn by_query(
+        &self,
+        (node, method): (&str, Method),
+        endpoint: &str,
+        query: &str,
+    ) -> Answer {
+        let path = format!("/_/{endpoint}");
+        let caller = (Role::Operator, "test");
+        let signature =
+            self.signature(caller, node, (method.as_str(), &path, query), b"", unix_ms());
+        let url = format!("{}{path}?{query}", self.tree.gateway(node));
+        let request = self.http.request(method, url).header(SIGNATURE_HEADER, signature);
+        let answer = request.header("accept", "application/json").send().await;
+        Answer::of(answer.expect("an answer")).await
+    }
+
+    /// The data of a session as a node shows it to people; `None` if it is not there.
+    pub async fn dump(&self, node: &str, session: &str) -> Option<SessionData> {
+        let query = format!("session={}", query_value(session));
+        let answer = self.by_query((node, Method::POST), "migrate-session", &query).await;
+        match answer.status {
+            200 => Some(serde_json::from_value(answer.body).expect("session data")),
+            404 => None,
+            status => panic!("{node}: {status} {}", answer.body),
+        }
+    }
+
+    /// Begins to post `body` to an endpoint, as the operator; the answer may never
+    /// come, and nobody has to wait for it.
+    pub fn begin(&self, node: &str, endpoint: &str, body: &Value) -> JoinHandle<Option<Answer>> {
+        let path = format!("/_/{endpoint}");
+        let body = body.to_string();
+        let caller = (Role::Operator, "test");
+        let signature =
+            self.signature(caller, node, ("POST", &path, ""), body.as_bytes(), unix_ms());
+        let request = self
+            .http
+            .post(format!("{}{path}", self.tree.gateway(node)))
+            .header("content-type", "application/json")
+            .header(SIGNATURE_HEADER, signature)
+            .body(body);
+        tokio::spawn(async move {
+            let answer = request.send().await.ok()?;
+            let status = answer.status().as_u16();
+            Some(Answer { status, body: answer.json().await.unwrap_or_default() })
+        })
     }
 
     /// Moves a session up and says how it went.
@@ -154,20 +224,39 @@ impl<'a> Operator<'a> {
     pub async fn settled(&self, session: &str, at_most: Duration) -> &'static str {
         let began = std::time::Instant::now();
         loop {
-            let owners = self.nodes_where(session, "owned").await;
-            let frozen = self.nodes_where(session, "migrating").await;
-            let mut pending = 0;
-            for node in self.tree.nodes() {
-                pending += self.status(node).await.pending;
-            }
-            if let ([owner], [], 0) = (owners.as_slice(), frozen.as_slice(), pending) {
+            let seen = self.survey(session).await;
+            if let Some((owners, frozen, 0)) = &seen
+                && let ([owner], []) = (owners.as_slice(), frozen.as_slice())
+            {
                 return owner;
             }
             assert!(
                 began.elapsed() < at_most,
-                "after {at_most:?}: owned by {owners:?}, frozen at {frozen:?}, {pending} pending"
+                "after {at_most:?}: owned by, frozen at, pending (none while a store recovers): \
+                 {seen:?}"
             );
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+    }
+
+    /// Who owns a session, where it is frozen, and how many sessions are in doubt;
+    /// `None` while a node or its store does not answer.
+    async fn survey(&self, session: &str) -> Option<(Vec<&'static str>, Vec<&'static str>, u64)> {
+        let (mut owners, mut frozen, mut pending) = (Vec::new(), Vec::new(), 0);
+        for node in self.tree.nodes() {
+            let answer = self.post(node, "test-function", &json!({"session": session})).await;
+            match answer.body["state"].as_str() {
+                Some("owned") => owners.push(node),
+                Some("migrating") => frozen.push(node),
+                None if answer.status != 404 => return None,
+                _ => {}
+            }
+            let status = self.status(node).await;
+            if status.store != "ok" {
+                return None;
+            }
+            pending += status.pending;
+        }
+        Some((owners, frozen, pending))
     }
 }

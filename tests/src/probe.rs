@@ -9,6 +9,10 @@ use funicular::prelude::*;
 /// - `GET /log` answers the whole log as a JSON list of texts
 /// - `PUT /value/{key}` and `GET /value/{key}`: raw values
 /// - `POST /slow?ms=` appends after a while
+/// - `POST /receipt` appends and answers 201 with headers of its own
+/// - `POST /large?bytes=` appends and answers that many bytes
+/// - `POST /refuse` appends and answers 402 as a response: nothing is written
+/// - `GET /slow?ms=` answers the log's length, read before and after a while
 /// - `POST /fail` appends and answers 409: nothing is written
 /// - `POST /panic` appends and panics: nothing is written
 /// - `POST /propagate?levels=&function=` appends and propagates the body
@@ -20,6 +24,10 @@ pub fn function() -> Function {
         .on("PUT /value/{key}", put)
         .on("GET /value/{key}", get)
         .on("POST /slow", slow)
+        .on("POST /receipt", receipt)
+        .on("POST /large", large)
+        .on("POST /refuse", refuse)
+        .on("GET /slow", slow_read)
         .on("POST /fail", fail)
         .on("POST /panic", panic)
         .on("POST /propagate", propagate)
@@ -56,10 +64,39 @@ async fn get(_: &(), request: Request, db: &ReadDb) -> Result<Response> {
     Ok(Response::bytes("application/octet-stream", value))
 }
 
+fn while_asked(request: &Request) -> Duration {
+    let ms = request.query("ms").and_then(|text| text.parse().ok());
+    Duration::from_millis(ms.unwrap_or(0))
+}
+
 async fn slow(_: &(), request: Request, db: &mut EdgeDb) -> Result<Response> {
-    let ms: u64 = request.query("ms").and_then(|text| text.parse().ok()).unwrap_or(0);
-    tokio::time::sleep(Duration::from_millis(ms)).await;
+    tokio::time::sleep(while_asked(&request)).await;
     add(request.body(), db).await
+}
+
+async fn receipt(_: &(), request: Request, db: &mut EdgeDb) -> Result<Response> {
+    let position = db.list_len("log").await?;
+    add(request.body(), db).await?;
+    let receipt = Response::json(&serde_json::json!({"position": position}))?;
+    let receipt = receipt.with_status(StatusCode::CREATED).header("x-receipt", "0042");
+    Ok(receipt.header("location", format!("/log/{position}")))
+}
+
+async fn large(_: &(), request: Request, db: &mut EdgeDb) -> Result<Response> {
+    let bytes: usize = request.query("bytes").and_then(|text| text.parse().ok()).unwrap_or(0);
+    add(request.body(), db).await?;
+    Ok(Response::text("x".repeat(bytes)))
+}
+
+async fn refuse(_: &(), request: Request, db: &mut EdgeDb) -> Result<Response> {
+    add(request.body(), db).await?;
+    Ok(Response::text("no").with_status(StatusCode::PAYMENT_REQUIRED))
+}
+
+async fn slow_read(_: &(), request: Request, db: &ReadDb) -> Result<Response> {
+    let before = db.list_len("log").await?;
+    tokio::time::sleep(while_asked(&request)).await;
+    Ok(Response::text(format!("{before} {}", db.list_len("log").await?)))
 }
 
 async fn fail(_: &(), request: Request, db: &mut EdgeDb) -> Result<Response> {

@@ -31,6 +31,30 @@ pub enum Store {
     /// In a Redis each, whose append-only file is synced as said (`always`,
     /// `everysec`).
     Redis(&'static str),
+    /// In a server with `WAITAOF` each, synced every second.
+    Waitaof,
+}
+
+/// Makes a test of each function, on either kind of [`Store`]: `memory::name` and
+/// `redis::name`.
+#[macro_export]
+macro_rules! on_each_store {
+    ($($(#[$also:meta])* $name:ident)*) => {
+        mod memory { $(
+            #[tokio::test]
+            $(#[$also])*
+            async fn $name() {
+                super::$name($crate::tree::Store::Memory).await;
+            }
+        )* }
+        mod redis { $(
+            #[tokio::test]
+            $(#[$also])*
+            async fn $name() {
+                super::$name($crate::tree::Store::Redis("always")).await;
+            }
+        )* }
+    };
 }
 
 /// A node of the tree: name, parent, depth.
@@ -92,9 +116,15 @@ impl Tree {
     }
 }
 
-fn free_port() -> u16 {
-    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-    free.local_addr().expect("its number").port()
+/// A port of the loopback that nobody listens at. It is none of those that the
+/// system gives to outgoing connections, which would take it before it is used.
+pub fn free_port() -> u16 {
+    loop {
+        let port = rand::random_range(10_000..32_000);
+        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 impl Plan {
@@ -172,6 +202,10 @@ impl Plan {
             let redis = match self.store {
                 Store::Memory => None,
                 Store::Redis(sync) => Some(RedisServer::start(Setup::durable(sync))),
+                Store::Waitaof => {
+                    let setup = Setup { waitaof: true, ..Setup::durable("everysec") };
+                    Some(RedisServer::start(setup))
+                }
             };
             let mut settings = self.settings.clone();
             std::fs::create_dir_all(dir.path().join("failpoints").join(name)).expect("a directory");
@@ -253,6 +287,11 @@ impl Tree {
         self.sites.get_mut(node).expect("a node of the tree")
     }
 
+    /// Whether a node's Redis has this text anywhere; `None` without a Redis.
+    pub fn redis_holds(&self, node: &str, text: &str) -> Option<bool> {
+        self.sites[node].redis.as_ref().map(|redis| redis.holds(text))
+    }
+
     /// Calls of an operator to this tree.
     pub fn operator(&self) -> Operator<'_> {
         Operator::new(self)
@@ -266,6 +305,15 @@ impl Tree {
         let _ = std::fs::remove_file(&reached);
         std::fs::write(&path, b"").expect("a failpoint");
         Held { path, reached }
+    }
+}
+
+/// Asks again and again until the answer is yes; fails after a while.
+pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let began = Instant::now();
+    while !holds().await {
+        assert!(began.elapsed() < PATIENCE, "{what}: not after {PATIENCE:?}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
 
@@ -377,6 +425,23 @@ impl Site {
                 let _ = process.kill();
                 let _ = process.wait();
                 return false;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Waits until the process ends by itself, and says with which code.
+    pub async fn ended(&mut self) -> Option<i32> {
+        let mut process = self.process.take().expect("it runs");
+        let began = Instant::now();
+        loop {
+            if let Ok(Some(status)) = process.try_wait() {
+                return status.code();
+            }
+            if began.elapsed() > PATIENCE {
+                let _ = process.kill();
+                let _ = process.wait();
+                panic!("{} goes on running:\n{}", self.name, self.log());
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }

@@ -14,7 +14,7 @@ use super::signature::{Role, SIGNATURE_HEADER};
 use super::{digest, failure, forward};
 use crate::function::Request;
 use crate::metrics;
-use crate::node::{Answer, Call};
+use crate::node::{Answer, Call, Methods};
 use crate::session::{InvalidId, NodeName, RequestId, SessionId, SessionToken};
 
 const SESSION: &str = "x-session";
@@ -44,8 +44,10 @@ fn varies(mut response: Response) -> Response {
 }
 
 async fn answer(service: &Service, incoming: Incoming) -> Result<Response, Problem> {
-    if incoming.method == Method::OPTIONS && !incoming.headers.contains_key(SESSION) {
-        return Ok(options());
+    if incoming.method == Method::OPTIONS
+        && let Some(options) = options(service, &incoming)?
+    {
+        return Ok(options);
     }
     if !digest::fits(&incoming.headers, &incoming.body) {
         return Err(Problem::digest_mismatch());
@@ -85,12 +87,31 @@ fn signed_by_peer(service: &Service, incoming: &Incoming) -> Result<bool, Proble
     Ok(verified.caller().role == Role::Peer)
 }
 
-fn options() -> Response {
+/// Which methods a path takes. It is answered wherever it is asked, session or
+/// not: browsers ask without one, and take no redirect for an answer. A function
+/// that takes every method gets it as a request of its session.
+fn options(service: &Service, incoming: &Incoming) -> Result<Option<Response>, Problem> {
+    let mut allowed = match service.node.methods(&incoming.path) {
+        Methods::None => return Err(Problem::no_such_route(&incoming.path)),
+        Methods::Any if incoming.headers.contains_key(SESSION) => return Ok(None),
+        Methods::Any => vec![
+            Method::GET,
+            Method::HEAD,
+            Method::POST,
+            Method::PUT,
+            Method::PATCH,
+            Method::DELETE,
+        ],
+        Methods::These(methods) => methods,
+    };
+    allowed.push(Method::OPTIONS);
+    let allowed = allowed.iter().map(Method::as_str).collect::<Vec<_>>().join(", ");
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::NO_CONTENT;
-    let allow = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
-    response.headers_mut().insert(header::ALLOW, allow);
-    response
+    if let Ok(allowed) = HeaderValue::from_str(&allowed) {
+        response.headers_mut().insert(header::ALLOW, allowed);
+    }
+    Ok(Some(response))
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {

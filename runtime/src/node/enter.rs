@@ -47,6 +47,8 @@ struct Learned {
     quiet: Option<Epoch>,
     /// A token's hint was followed, and led to creating here.
     create: bool,
+    /// The token names a session that there is no more.
+    void: bool,
 }
 
 impl Node {
@@ -58,9 +60,25 @@ impl Node {
             let request = self.begin_request(entering, &learned);
             let last = Instant::now() >= entering.until;
             let failure = match self.store.begin(entering.session, &request).await {
+                // The store answered late: the frozen session's last reads are over.
+                Ok(Begun::Run(_))
+                    if request.ask.frozen_reads && !self.reads_go_on(entering.session) =>
+                {
+                    self.still_busy()
+                }
                 Ok(Begun::Run(session)) => {
-                    self.created(&session);
-                    return Ok(Entered::Run { session, lease: request.ask.lease });
+                    let lease = request.ask.lease;
+                    let Some(token) = self.means_another(entering, &learned, &session.life) else {
+                        self.created(&session);
+                        return Ok(Entered::Run { session, lease });
+                    };
+                    if entering.access == Access::Write {
+                        self.release(entering.session, lease).await;
+                    }
+                    match self.find_another(token, &mut learned).await? {
+                        Some(entered) => return Ok(entered),
+                        None => self.still_busy(),
+                    }
                 }
                 Ok(Begun::Replay { entry, life, epoch }) => {
                     let token = self.token(entering.session, &life, epoch, self.here());
@@ -89,9 +107,12 @@ impl Node {
         }
     }
 
+    fn reads_go_on(&self, session: &SessionId) -> bool {
+        self.local.reads_go_on(session, self.config.leaving_reads)
+    }
+
     fn begin_request(&self, entering: &Entering<'_>, learned: &Learned) -> BeginRequest {
-        let frozen_reads = entering.access == Access::Read
-            && self.local.reads_go_on(entering.session, self.config.leaving_reads);
+        let frozen_reads = entering.access == Access::Read && self.reads_go_on(entering.session);
         BeginRequest {
             ask: BeginAsk {
                 access: entering.access,
@@ -171,20 +192,57 @@ impl Node {
         if let Some(token) = self.elsewhere(entering) {
             let to = match self.follow_hint(token).await {
                 Hint::At(place) => place,
-                Hint::Home(home) if home != *self.here() => {
-                    if self.topology().node(&home).is_none_or(|node| !node.entry) {
-                        return Err(self.unknown_session());
-                    }
-                    home
-                }
-                Hint::Home(_) => {
+                Hint::Home(home) if home == *self.here() => {
                     return self.allow_creation(entering, learned).map(|()| None);
                 }
+                Hint::Home(home) => self.creating(home)?,
+                // It is not: home has not heard yet.
+                Hint::Here => self.creating(token.proprietary_location.clone())?,
                 Hint::Nobody => return Err(self.still_busy()),
             };
             return Ok(Some(Entered::Redirect { to, token: None }));
         }
         self.allow_creation(entering, learned).map(|()| None)
+    }
+
+    /// A home that may create what it does not know.
+    fn creating(&self, home: NodeName) -> Outcome<NodeName> {
+        match self.topology().node(&home).is_some_and(|node| node.entry) {
+            true => Ok(home),
+            false => Err(self.unknown_session()),
+        }
+    }
+
+    /// The token, if it means a session of another home than the one that is here:
+    /// both have the same id, and the request is none of this one's.
+    fn means_another<'a>(
+        &self,
+        entering: &Entering<'a>,
+        learned: &Learned,
+        here: &Life,
+    ) -> Option<&'a SessionToken> {
+        self.elsewhere(entering)
+            .filter(|token| !learned.void && token.proprietary_location != here.home)
+    }
+
+    /// Where that other session is; `None` to wait, or to run here after all.
+    async fn find_another(
+        &self,
+        token: &SessionToken,
+        learned: &mut Learned,
+    ) -> Outcome<Option<Entered>> {
+        let to = match self.follow_hint(token).await {
+            Hint::At(place) => place,
+            // It is on its way, or home has not heard yet.
+            Hint::Here => return Ok(None),
+            Hint::Home(home) if home == *self.here() => {
+                learned.void = true;
+                return Ok(None);
+            }
+            Hint::Home(home) => self.creating(home)?,
+            Hint::Nobody => return Err(self.still_busy()),
+        };
+        Ok(Some(Entered::Redirect { to, token: None }))
     }
 
     fn allow_creation(&self, entering: &Entering<'_>, learned: &mut Learned) -> Outcome<()> {

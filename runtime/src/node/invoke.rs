@@ -73,6 +73,17 @@ pub enum Answer {
     },
 }
 
+/// What a path of the function takes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Methods {
+    /// There is no such path.
+    None,
+    /// One handler takes them all.
+    Any,
+    /// These, `OPTIONS` not counted.
+    These(Vec<http::Method>),
+}
+
 /// A request is in flight until this is dropped.
 struct InFlight<'a>(&'a Node);
 
@@ -89,12 +100,21 @@ impl Node {
         let request = &call.request;
         let matched =
             self.function.resolve(request.method(), request.path()).map_err(|none| match none {
-                NoRoute::NotFound => Failure::NoRoute,
+                NoRoute::NotFound => Failure::NoRoute(request.path().to_owned()),
                 NoRoute::MethodNotAllowed(allowed) => Failure::MethodNotAllowed(allowed),
             })?;
         match matched.access {
             Access::Read => self.read(call, &matched).await,
             Access::Write => self.write(call, matched).await,
+        }
+    }
+
+    /// What a path of the function takes.
+    pub(crate) fn methods(&self, path: &str) -> Methods {
+        match self.function.resolve(&http::Method::OPTIONS, path) {
+            Ok(_) => Methods::Any,
+            Err(NoRoute::NotFound) => Methods::None,
+            Err(NoRoute::MethodNotAllowed(methods)) => Methods::These(methods),
         }
     }
 

@@ -1,7 +1,7 @@
 //! What this process alone remembers of moves. Lost with the process, by design:
 //! everything that must outlive it is in the store.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,8 +14,8 @@ use crate::session::{Epoch, Nonce, SessionId};
 struct Memory {
     /// Source: when this process froze a session. Reads go on for a while.
     frozen: HashMap<SessionId, Instant>,
-    /// Source: when the target was last heard of. A silent one is asked.
-    heard: HashMap<SessionId, Instant>,
+    /// Source: when the target of a move was last heard of. A silent one is asked.
+    heard: HashMap<SessionId, (Nonce, Instant)>,
     /// Target: since when this process knows that a session arrived.
     arrived: HashMap<SessionId, (Epoch, Instant)>,
     /// Target: pulls that a task of this process works on.
@@ -57,16 +57,36 @@ impl Local {
         memory.frozen.get(session).is_some_and(|frozen| frozen.elapsed() < leaving_reads)
     }
 
-    /// The target was heard of.
-    pub(super) fn heard(&self, session: &SessionId) {
-        self.memory.lock().heard.insert(session.clone(), Instant::now());
+    /// The target of a move was heard of.
+    pub(super) fn heard(&self, session: &SessionId, nonce: Nonce) {
+        self.memory.lock().heard.insert(session.clone(), (nonce, Instant::now()));
     }
 
-    /// Whether the target has been silent for `long`; this process counts from
-    /// when it first looked.
-    pub(super) fn silent_for(&self, session: &SessionId, long: Duration) -> bool {
-        let memory = self.memory.lock();
-        memory.heard.get(session).is_none_or(|heard| heard.elapsed() >= long)
+    /// Whether the target of a move has been silent for `long`. Another replica may
+    /// be talking to it: this process counts from when it first saw the move.
+    pub(super) fn silent_for(&self, session: &SessionId, nonce: Nonce, long: Duration) -> bool {
+        let mut memory = self.memory.lock();
+        match memory.heard.get(session) {
+            Some((known, heard)) if *known == nonce => heard.elapsed() >= long,
+            _ => {
+                memory.heard.insert(session.clone(), (nonce, Instant::now()));
+                false
+            }
+        }
+    }
+
+    /// Forgets what is not in doubt any more, perhaps because another replica
+    /// resolved it. What is younger than `long` is kept: it may just be beginning.
+    pub(super) fn keep_only(&self, in_doubt: &[SessionId], long: Duration) {
+        let in_doubt: HashSet<&SessionId> = in_doubt.iter().collect();
+        let mut memory = self.memory.lock();
+        let keeps = |session: &SessionId, since: &Instant| {
+            in_doubt.contains(session) || since.elapsed() < long
+        };
+        memory.frozen.retain(|session, since| keeps(session, since));
+        memory.heard.retain(|session, (_, since)| keeps(session, since));
+        memory.arrived.retain(|session, (_, since)| keeps(session, since));
+        memory.orphans.retain(|session, (_, since)| keeps(session, since));
     }
 
     /// The session arrived under `epoch`.
@@ -117,24 +137,18 @@ impl Local {
         self.memory.lock().pulling.len()
     }
 
-    /// Whether a pull has been without a task of this process for `long`.
-    pub(super) fn orphaned_for(&self, session: &SessionId, nonce: Nonce, long: Duration) -> bool {
+    /// For how long this process has seen a pull that none of its tasks works on.
+    pub(super) fn orphaned_for(&self, session: &SessionId, nonce: Nonce) -> Duration {
         let mut memory = self.memory.lock();
         if memory.pulling.contains_key(session) {
             memory.orphans.remove(session);
-            return false;
+            return Duration::ZERO;
         }
         match memory.orphans.get(session) {
-            Some((seen, since)) if *seen == nonce => {
-                let old = since.elapsed() >= long;
-                if old {
-                    memory.orphans.remove(session);
-                }
-                old
-            }
+            Some((seen, since)) if *seen == nonce => since.elapsed(),
             _ => {
                 memory.orphans.insert(session.clone(), (nonce, Instant::now()));
-                false
+                Duration::ZERO
             }
         }
     }

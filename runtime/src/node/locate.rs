@@ -12,6 +12,8 @@ use crate::store::Durability;
 pub(super) enum Hint {
     /// A node says that it knows the session, and where it is.
     At(NodeName),
+    /// Home says that it is here.
+    Here,
     /// Nobody who answers knows it; home creates it.
     Home(NodeName),
     /// Neither the place nor home answers.
@@ -44,21 +46,25 @@ impl Node {
     pub(super) async fn follow_hint(&self, token: &SessionToken) -> Hint {
         let home = &token.proprietary_location;
         let places = [&token.current_location, home];
-        let mut answered = false;
+        let (mut answered, mut here) = (false, false);
         for place in places {
             if place == self.here() || self.admit(place).is_err() {
                 continue;
             }
             match self.ask_whereabouts(place, &token.session).await {
-                Ok(Some(found)) if found.location != *self.here() => {
-                    if self.admit(&found.location).is_ok() {
+                // A session of another home has the same id, and is not meant.
+                Ok(Some(found)) if found.token.proprietary_location == *home => {
+                    if found.location != *self.here() && self.admit(&found.location).is_ok() {
                         return Hint::At(found.location);
                     }
+                    here |= place == home && found.location == *self.here();
                 }
-                // It leads back to where nothing is known: home decides.
                 Ok(_) => answered |= place == home,
                 Err(error) => tracing::debug!(node = %self.here(), %error, "a hint did not help"),
             }
+        }
+        if here {
+            return Hint::Here;
         }
         match answered || home == self.here() || self.topology().node(home).is_none() {
             true => Hint::Home(home.clone()),

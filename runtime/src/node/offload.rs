@@ -16,6 +16,9 @@ use crate::session::{NodeName, Record, SessionId, SessionToken};
 /// How long a move may take before its caller gets 202 and a place to ask.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// A node that is to choose tries so many sessions until one can go.
+const CANDIDATES: usize = 64;
+
 /// What came of an offload.
 #[derive(Debug, Clone)]
 pub(crate) enum Offload {
@@ -37,20 +40,20 @@ impl Node {
         match session {
             Some(session) => self.offload_one(&session).await,
             None => {
-                // From the index, which may name one that has just left.
-                for resident in self.store.residents(None, 16).await? {
+                let mut last = Failure::NoSuchSession;
+                for resident in self.store.residents(None, CANDIDATES).await? {
                     match self.offload_one(&resident.session).await {
-                        Err(Failure::NoSuchSession | Failure::Refused(_)) => {}
+                        Err(failure) if concerns_one_session(&failure) => last = failure,
                         outcome => return outcome,
                     }
                 }
-                Err(Failure::NoSuchSession)
+                Err(last)
             }
         }
     }
 
     async fn offload_one(&self, session: &SessionId) -> Outcome<Offload> {
-        let snapshot = self.store.snapshot(session).await?;
+        let snapshot = self.snapshot(session).await?;
         let token = match &snapshot.slot.record {
             Some(Record::Owned { life, epoch, .. }) => {
                 self.token(session, life, *epoch, self.here())
@@ -140,7 +143,7 @@ impl Node {
                 break;
             }
             // The index is advisory; the record is not.
-            let snapshot = self.store.snapshot(&session).await?;
+            let snapshot = self.snapshot(&session).await?;
             if let Some(Record::Owned { life, epoch, intent: None, unsettled: None, .. }) =
                 &snapshot.slot.record
                 && homes.contains(&life.home)
@@ -209,7 +212,7 @@ impl Node {
     /// `set-offload-status`.
     pub(crate) async fn set_offload_status(&self, new: OffloadStatus) -> Outcome<StatusChange> {
         if new == OffloadStatus::Reject && self.topology().root().name == *self.here() {
-            return Err(Failure::BadCall("the root takes every session: it cannot reject".into()));
+            return Err(Failure::RootAccepts);
         }
         let old = self.offload_status().await?;
         let text = match new {
@@ -222,7 +225,7 @@ impl Node {
 
     /// `test-function`: where a session is, as far as this node knows.
     pub(crate) async fn whereabouts(&self, session: &SessionId) -> Outcome<Whereabouts> {
-        let snapshot = self.store.snapshot(session).await?;
+        let snapshot = self.snapshot(session).await?;
         let Some(record) = &snapshot.slot.record else { return Err(Failure::NoSuchSession) };
         let location = match record {
             Record::Moved { to, .. } => to.clone(),
@@ -238,6 +241,17 @@ impl Node {
             bytes: here.then_some(snapshot.bytes),
         })
     }
+}
+
+/// Whether another session may well be able to go: this one has just left (the
+/// index is advice), is moving, or finds another life of its id on its way.
+fn concerns_one_session(failure: &Failure) -> bool {
+    matches!(
+        failure,
+        Failure::NoSuchSession
+            | Failure::Refused(_)
+            | Failure::Peer(PeerError::Refused { refusal: Some(_), .. })
+    )
 }
 
 /// Whether the next ancestor may be asked: this one certainly did not take the

@@ -11,7 +11,7 @@ use super::{Failure, Node, Outcome};
 use crate::failpoint::reach;
 use crate::peers::messages::{MigrateCall, MoveReport, OpenAnswer, Phase};
 use crate::peers::{PeerAnswer, PeerError};
-use crate::protocol::{Event, Refusal};
+use crate::protocol::{self, Event, Refusal};
 use crate::session::{Epoch, Life, NodeName, Nonce, Page, Pull, SessionId, SessionToken};
 use crate::store::{Durability, Staged};
 
@@ -47,6 +47,7 @@ impl Node {
         };
         let mut moments = Moments { began: Instant::now(), frozen: None, serving: None, bytes: 0 };
         let session = &token.session;
+        self.leave_redirects_alone(session, &pull.life).await?;
         self.step(session, &Event::OpenPull(pull.clone()), Durability::Synced).await?;
         if let Err(failure) = self.fetch(session, &pull, &mut moments).await {
             self.give_up(session, &pull).await;
@@ -61,6 +62,18 @@ impl Node {
         // Home learns it at once; should that fail, the recovery loop goes on.
         self.later(async move { node.tell_home_now(&told).await });
         Ok(self.report(session, &pull, &moments))
+    }
+
+    /// Refuses a session while requests for another one of its id may be on their way
+    /// here: they carry no more than the id. It is for them, not for the protocol:
+    /// a pointer that appears after this look is as good as none.
+    async fn leave_redirects_alone(&self, session: &SessionId, coming: &Life) -> Outcome<()> {
+        let known = self.store.snapshot(session).await?;
+        let fresh = u64::try_from(self.config.pointer_fresh.as_millis()).unwrap_or(u64::MAX);
+        match protocol::pointer_is_needed(&known.slot, known.now, coming, fresh) {
+            true => Err(Failure::Refused(Refusal::OtherLife)),
+            false => Ok(()),
+        }
     }
 
     /// Opens the move at the source and brings all pages into the stage.

@@ -114,7 +114,7 @@ impl Node {
         }
     }
 
-    async fn release(&self, session: &SessionId, lease: LeaseId) {
+    pub(super) async fn release(&self, session: &SessionId, lease: LeaseId) {
         // If the store does not hear it, the lease runs out.
         if let Err(error) = self.store.release(session, lease).await {
             tracing::debug!(node = %self.here(), %error, "a lease was left to run out");

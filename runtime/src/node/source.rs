@@ -7,7 +7,7 @@ use super::{Failure, Node, Outcome};
 use crate::failpoint::reach;
 use crate::peers::messages::{MigrateCall, MoveAnswer, OpenAnswer};
 use crate::protocol::{Event, Reply};
-use crate::session::{NodeName, Page, SessionId};
+use crate::session::{NodeName, Page, Record, SessionId};
 use crate::store::Durability;
 
 impl Node {
@@ -24,11 +24,11 @@ impl Node {
         self.meant_for_target(from, call)?;
         reach("source.agree").await;
         let event = Event::Agree { life: call.life(), transfer: call.transfer() };
-        self.local.heard(&call.session);
+        self.local.heard(&call.session, call.nonce);
         // Rule 3: the intent is durable before it is said.
         self.step(&call.session, &event, Durability::Synced).await?;
         reach("source.agreed").await;
-        let snapshot = self.store.snapshot(&call.session).await?;
+        let snapshot = self.snapshot(&call.session).await?;
         Ok(OpenAnswer {
             bytes: snapshot.bytes,
             fields: snapshot.fields,
@@ -40,7 +40,7 @@ impl Node {
     /// hands out one page after the other.
     pub(crate) async fn freeze(&self, from: &NodeName, call: &MigrateCall) -> Outcome<Page> {
         self.meant_for_target(from, call)?;
-        self.local.heard(&call.session);
+        self.local.heard(&call.session, call.nonce);
         if call.cursor.is_none() {
             reach("source.freeze").await;
             self.freeze_in_turn(&call.session, call).await?;
@@ -48,7 +48,7 @@ impl Node {
         }
         let cursor = call.cursor.as_deref();
         let page = self.store.export(&call.session, call.nonce, cursor).await?;
-        self.local.heard(&call.session);
+        self.local.heard(&call.session, call.nonce);
         page.ok_or(Failure::Refused(crate::protocol::Refusal::NoSuchMove))
     }
 
@@ -78,7 +78,7 @@ impl Node {
             }
             // Until it is frozen, the clock of the last reads does not run.
             self.local.over(session);
-            self.local.heard(session);
+            self.local.heard(session, call.nonce);
             let _ = tokio::time::timeout(pause.min(left), changed).await;
             pause = (pause * 2).min(std::time::Duration::from_millis(20));
         }
@@ -120,12 +120,28 @@ impl Node {
         Ok(self.answer(call, installed))
     }
 
+    /// `migrate-session`, phase `agreed`: the target has a pull that nobody works
+    /// on any more. If this node is in that move it asks in time; else nobody would.
+    pub(crate) async fn agreed(&self, from: &NodeName, call: &MigrateCall) -> Outcome<MoveAnswer> {
+        self.meant_for_target(from, call)?;
+        let snapshot = self.snapshot(&call.session).await?;
+        let agreed = match &snapshot.slot.record {
+            Some(
+                Record::Migrating { life, transfer, .. }
+                | Record::Owned { life, intent: Some(transfer), .. },
+            ) => *life == call.life() && *transfer == call.transfer(),
+            _ => false,
+        };
+        Ok(MoveAnswer { agreed, ..self.answer(call, false) })
+    }
+
     fn answer(&self, call: &MigrateCall, installed: bool) -> MoveAnswer {
         MoveAnswer {
             session: call.session.clone(),
             epoch: call.epoch,
             node: self.here().clone(),
             installed,
+            agreed: false,
         }
     }
 }

@@ -18,6 +18,17 @@ fn may_arrive(slot: &Slot, here: &NodeName, pull: &Pull) -> Result<(), Refusal> 
     }
 }
 
+/// Whether a pointer here is still needed: a request that was sent here for its
+/// session may be under way, and would find the one that is `coming` in its place.
+/// One of the same home may come at once: it is what that home has now.
+pub fn pointer_is_needed(slot: &Slot, now: Millis, coming: &Life, fresh: Millis) -> bool {
+    matches!(
+        &slot.record,
+        Some(Record::Moved { life, since, .. })
+            if life.home != coming.home && now.saturating_sub(*since) < fresh
+    )
+}
+
 pub(super) fn open_pull(slot: &Slot, here: &NodeName, pull: &Pull) -> Result<Step, Refusal> {
     match &slot.pull {
         Some(open) if open == pull => return Ok(Step::unchanged(slot)),
@@ -215,5 +226,29 @@ pub(super) fn settled(slot: &Slot, acknowledged: Epoch) -> Step {
             Step::changed(Slot { record: Some(record), ..slot.clone() }, Payload::Keep)
         }
         _ => Step::unchanged(slot),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::Incarnation;
+
+    #[test]
+    fn a_pointer_makes_room_for_its_own_home_at_once_and_for_others_when_it_is_old() {
+        let name = |name: &str| NodeName::new(name).unwrap();
+        let life =
+            |home, incarnation| Life { home: name(home), incarnation: Incarnation(incarnation) };
+        let pointer =
+            |since| Record::Moved { life: life("navigli", 1), epoch: 2, to: name("italy"), since };
+        let slot = |record| Slot { record, ..Slot::default() };
+        for (record, coming, needed) in [
+            (None, life("brera", 2), false),
+            (Some(pointer(1000)), life("brera", 2), true),
+            (Some(pointer(1000)), life("navigli", 2), false),
+            (Some(pointer(900)), life("brera", 2), false),
+        ] {
+            assert_eq!(pointer_is_needed(&slot(record), 1050, &coming, 100), needed);
+        }
     }
 }

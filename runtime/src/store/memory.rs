@@ -4,12 +4,15 @@
 //! when it ends everything in it ends. It is also the reference for what the
 //! Redis store has to do; the conformance suite runs on both.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+mod data;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use parking_lot::Mutex;
+
+use data::Data;
 
 use super::{
     BeginRequest, Begun, Commit, Committed, Counts, Durability, Promise, Read, ReadGuard, Resident,
@@ -17,68 +20,11 @@ use super::{
 };
 use crate::protocol::{self, Begin, Event, Payload, Refusal, Reply};
 use crate::session::fields::{self, FieldMap};
-use crate::session::packet::{PAGE_BYTES, Totals, WindowItem};
+use crate::session::packet::Totals;
 use crate::session::{
-    Change, LeaseId, Millis, NodeName, Nonce, OutboxEntry, Page, Record, RequestId, SessionId,
-    Slot, WindowEntry,
+    LeaseId, Millis, NodeName, Nonce, OutboxEntry, Page, Record, RequestId, SessionId, Slot,
+    WindowEntry,
 };
-
-/// The window of one session: entries and the order in which they came.
-#[derive(Debug, Clone, Default)]
-struct Window {
-    entries: BTreeMap<RequestId, WindowEntry>,
-    order: VecDeque<RequestId>,
-}
-
-impl Window {
-    fn push(&mut self, id: RequestId, entry: WindowEntry) {
-        if self.entries.insert(id.clone(), entry).is_none() {
-            self.order.push_back(id);
-        }
-    }
-
-    fn trim(&mut self, entries: usize, oldest: Millis) {
-        while let Some(first) = self.order.front() {
-            let old = self.entries.get(first).is_none_or(|entry| entry.at < oldest);
-            if self.order.len() <= entries && !old {
-                break;
-            }
-            self.entries.remove(first);
-            self.order.pop_front();
-        }
-    }
-}
-
-/// A session's data with everything that travels along.
-#[derive(Debug, Clone, Default)]
-struct Data {
-    fields: FieldMap,
-    bytes: u64,
-    version: u64,
-    window: Window,
-    outbox: VecDeque<OutboxEntry>,
-    last_commit: Option<LeaseId>,
-}
-
-impl Data {
-    /// Whether this very commit was applied before.
-    fn has_seen(&self, commit: &Commit) -> bool {
-        let in_window = |id: &RequestId| {
-            self.window.entries.get(id).is_some_and(|entry| entry.lease == commit.lease)
-        };
-        self.last_commit == Some(commit.lease)
-            || commit.remember.as_ref().is_some_and(|(id, ..)| in_window(id))
-    }
-}
-
-impl Data {
-    /// Takes everything but the last commit: a commit whose reply was lost is
-    /// known even after the session has left.
-    fn take(&mut self) -> Self {
-        let kept = Self { last_commit: self.last_commit, ..Self::default() };
-        std::mem::replace(self, kept)
-    }
-}
 
 #[derive(Debug, Default)]
 struct Stage {
@@ -179,65 +125,6 @@ impl State {
     }
 }
 
-/// Applies changes, unless the data would grow beyond `max` bytes; then says to
-/// how many.
-fn write(data: &mut Data, changes: &[Change], max: u64) -> Result<(), u64> {
-    let before = data.bytes;
-    // Only a commit that could be too large is tried on a copy first.
-    let copy = (before + fields::most(changes) > max).then(|| data.fields.clone());
-    let applied = fields::apply(&mut data.fields, changes);
-    let bytes = before + applied.added - applied.removed;
-    if let Some(copy) = copy
-        && bytes > max
-        && bytes > before
-    {
-        data.fields = copy;
-        return Err(bytes);
-    }
-    data.bytes = bytes;
-    Ok(())
-}
-
-fn inline(data: &Data, max: u64) -> Option<FieldMap> {
-    (data.bytes <= max).then(|| data.fields.clone())
-}
-
-/// The fields that `read` asks for.
-fn select(map: &FieldMap, read: &Read) -> FieldMap {
-    let mut found = FieldMap::new();
-    let mut take = |field: String| {
-        if let Some(value) = map.get(&field) {
-            found.insert(field, value.clone());
-        }
-    };
-    let with_chunks = |field: String, take: &mut dyn FnMut(String)| {
-        let count = map.get(&fields::chunks_field(&field)).and_then(|bytes| {
-            std::str::from_utf8(bytes).ok().and_then(|text| text.parse::<u64>().ok())
-        });
-        for index in 0..count.unwrap_or(0) {
-            take(fields::chunk_field(&field, index));
-        }
-        take(fields::chunks_field(&field));
-        take(field);
-    };
-    match read {
-        Read::Value(key) => with_chunks(fields::value_field(key), &mut take),
-        Read::ListLen(list) => take(fields::count_field(list)),
-        Read::List(list) => {
-            for index in 0..fields::list_len(map, list) {
-                with_chunks(fields::item_field(list, index), &mut take);
-            }
-            take(fields::count_field(list));
-        }
-        Read::Keys => {
-            for field in map.keys().filter(|field| fields::key_of(field).is_some()) {
-                found.insert(field.clone(), Bytes::new());
-            }
-        }
-    }
-    found
-}
-
 fn guarded<'a>(entry: &'a Entry, guard: &ReadGuard) -> Option<&'a FieldMap> {
     let holds = match (guard, &entry.slot.record) {
         (ReadGuard::Lease(lease), _) => {
@@ -283,7 +170,7 @@ impl SessionStore for MemoryStore {
             epoch: record.epoch(),
             version: entry.data.version,
             bytes: entry.data.bytes,
-            data: inline(&entry.data, request.inline_max),
+            data: data::inline(&entry.data, request.inline_max),
             created,
         };
         state.sessions.entry(session.clone()).or_default().slot = slot;
@@ -304,7 +191,7 @@ impl SessionStore for MemoryStore {
                 false => Committed::LeaseLost,
             });
         };
-        if let Err(bytes) = write(&mut entry.data, &commit.data, commit.max_bytes) {
+        if let Err(bytes) = data::write(&mut entry.data, &commit.data, commit.max_bytes) {
             entry.slot.lease = None;
             return Ok(Committed::TooLarge { bytes });
         }
@@ -367,7 +254,7 @@ impl SessionStore for MemoryStore {
     ) -> StoreResult<Option<FieldMap>> {
         let state = self.state.lock();
         let entry = state.sessions.get(session);
-        Ok(entry.and_then(|entry| guarded(entry, guard)).map(|map| select(map, read)))
+        Ok(entry.and_then(|entry| guarded(entry, guard)).map(|map| data::select(map, read)))
     }
 
     async fn snapshot(&self, session: &SessionId) -> StoreResult<Snapshot> {
@@ -415,7 +302,7 @@ impl SessionStore for MemoryStore {
             return Ok(None);
         }
         let now = self.clock();
-        Ok(Some(page(entry, now, cursor)))
+        Ok(Some(data::page(&entry.data, entry.slot.used, now, cursor)))
     }
 
     async fn stage(&self, session: &SessionId, nonce: Nonce, page: &Page) -> StoreResult<Staged> {
@@ -564,63 +451,4 @@ impl SessionStore for MemoryStore {
     fn promise(&self) -> Promise {
         Promise::Process
     }
-}
-
-/// One page of a frozen session. The cursor is `d<last field>`, `w<index>` or `o<index>`.
-fn page(entry: &Entry, now: Millis, cursor: Option<&str>) -> Page {
-    let data = &entry.data;
-    let mut page = Page::default();
-    let mut size = 0;
-    let mut full = |bytes: usize| {
-        size += bytes;
-        size > PAGE_BYTES / 2
-    };
-    let (section, at) = match cursor.and_then(|cursor| cursor.split_at_checked(1)) {
-        Some((section, at)) => (section, at),
-        None => ("d", ""),
-    };
-    if section == "d" {
-        let from = match cursor {
-            Some(_) => std::ops::Bound::Excluded(at.to_owned()),
-            None => std::ops::Bound::Unbounded,
-        };
-        for (field, value) in data.fields.range((from, std::ops::Bound::Unbounded)) {
-            page.fields.push((field.clone(), value.clone()));
-            if full(field.len() + value.len()) {
-                page.next = Some(format!("d{field}"));
-                return page;
-            }
-        }
-    }
-    let first: usize = at.parse().unwrap_or(0);
-    if section != "o" {
-        let skip = if section == "w" { first } else { 0 };
-        for (index, id) in data.window.order.iter().enumerate().skip(skip) {
-            let Some(found) = data.window.entries.get(id) else { continue };
-            let body = found.response.body.as_ref().map_or(0, Bytes::len);
-            let age = now.saturating_sub(found.at);
-            page.window.push(WindowItem { id: id.clone(), age, entry: found.clone() });
-            if full(body + 200) {
-                page.next = Some(format!("w{}", index + 1));
-                return page;
-            }
-        }
-    }
-    let skip = if section == "o" { first } else { 0 };
-    for (index, sent) in data.outbox.iter().enumerate().skip(skip) {
-        page.outbox.push(sent.clone());
-        if full(sent.value.len() + 200) {
-            page.next = Some(format!("o{}", index + 1));
-            return page;
-        }
-    }
-    page.totals = Some(Totals {
-        fields: data.fields.len() as u64,
-        bytes: data.bytes,
-        version: data.version,
-        window: data.window.order.len() as u64,
-        outbox: data.outbox.len() as u64,
-        idle: now.saturating_sub(entry.slot.used),
-    });
-    page
 }

@@ -33,7 +33,10 @@ pub async fn residents_are_listed_by_last_use(bench: &Bench, other: &Bench) {
     assert_eq!(residents(bench, Some(&ours), 10).await, ids);
     assert_eq!(residents(bench, Some(&ours), 2).await, ids[..2]);
     assert_eq!(residents(bench, Some(&ours), 0).await, []);
-    assert_eq!(residents(bench, Some(std::slice::from_ref(&other.node)), 10).await, std::slice::from_ref(&foreign));
+    assert_eq!(
+        residents(bench, Some(std::slice::from_ref(&other.node)), 10).await,
+        std::slice::from_ref(&foreign)
+    );
     assert_eq!(residents(bench, Some(&[node("nobody")]), 10).await, []);
     assert_eq!(residents(bench, Some(&[]), 10).await, []);
     let found = bench.store.residents(Some(&ours), 1).await.unwrap().remove(0);
