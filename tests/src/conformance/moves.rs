@@ -257,3 +257,24 @@ pub async fn g3_a_commit_is_known_after_the_session_left(source: &Bench, target:
     assert_eq!(source.commit(&id, &commit).await, Committed::AlreadyCommitted);
     assert_eq!(source.snapshot(&id).await.version, 1);
 }
+
+/// A node that was started a moment ago takes a session that was idle for longer.
+pub async fn g2_an_idle_session_outlives_a_young_clock(source: &Bench, target: &Bench) {
+    const HOUR: u64 = 3_600_000;
+    let id = session("s");
+    source.write(&id, vec![set("a", "1")]).await;
+    let moving = Move::agree(source, target, &id).await;
+    moving.freeze(source).await;
+    let nonce = moving.pull.nonce;
+    let mut page = source.store.export(&id, nonce, None).await.unwrap().unwrap();
+    page.totals.as_mut().unwrap().idle = HOUR;
+    assert_eq!(target.store.stage(&id, nonce, &page).await.unwrap(), Staged::Complete);
+    moving.install(target).await.unwrap();
+    moving.settle(source, target).await;
+    target.step(&id, &Event::Told { epoch: 2 }).await.unwrap();
+    let (used, now) = (target.snapshot(&id).await.slot.used, target.now().await);
+    assert!(used + HOUR <= now && used + HOUR + 10_000 > now, "{used}, {now}");
+    let expire = |unused: u64| Event::Expire { unused_since: now.saturating_sub(unused) };
+    assert_eq!(target.step(&id, &expire(2 * HOUR)).await, Err(Refusal::InUse));
+    assert_eq!(target.step(&id, &expire(HOUR / 2)).await, Ok(Reply::Changed));
+}
