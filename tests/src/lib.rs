@@ -7,12 +7,14 @@
 //! - [`client`]: a client as people write them: follows 307, repeats safely
 //! - [`people`]: curl and Python's requests
 //! - [`moves`]: what goes on while a move is held open
+//! - [`command_line`]: `funicular` as it is typed
 //! - [`probe`]: a function that does whatever a test has to provoke
 //! - [`operator`]: signed calls, right ones and wrong ones
 //! - [`judge`]: whether a session's history can be true
 
 pub mod bench;
 pub mod client;
+pub mod command_line;
 pub mod conformance;
 pub mod judge;
 pub mod moves;
