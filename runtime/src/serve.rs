@@ -151,6 +151,9 @@ impl Assembly {
             node = %self.node.here, function = %self.node.function,
             promise = ?store.promise(), "the store is there"
         );
+        if let Some(caveat) = store.promise().caveat() {
+            tracing::warn!(node = %self.node.here, "{caveat}");
+        }
         let node = Node::new(Parts {
             config: self.node,
             function: self.function,

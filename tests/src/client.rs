@@ -109,13 +109,35 @@ impl Client {
         body: Bytes,
         headers: &[(&str, &str)],
     ) -> reqwest::Result<Answer> {
+        self.attempt(method, path, body, headers).await.1
+    }
+
+    /// The same, and says which URL was asked last.
+    pub async fn attempt(
+        &mut self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+        headers: &[(&str, &str)],
+    ) -> (String, reqwest::Result<Answer>) {
+        let mut last = format!("{}{path}", self.base);
+        let outcome = self.walk(&mut last, (method, path, body), headers).await;
+        (last, outcome)
+    }
+
+    /// Follows redirects; `url` is where it has got to.
+    async fn walk(
+        &mut self,
+        url: &mut String,
+        (method, path, body): (Method, &str, Bytes),
+        headers: &[(&str, &str)],
+    ) -> reqwest::Result<Answer> {
         let began = Instant::now();
-        let mut url = format!("{}{path}", self.base);
         let mut hops = Vec::new();
         loop {
             let mut request = self
                 .http
-                .request(method.clone(), &url)
+                .request(method.clone(), &*url)
                 .header("x-session", &self.session)
                 .body(body.clone());
             for (name, value) in headers {

@@ -10,16 +10,20 @@
 //! - [`command_line`]: `funicular` as it is typed
 //! - [`probe`]: a function that does whatever a test has to provoke
 //! - [`operator`]: signed calls, right ones and wrong ones
+//! - [`traffic`]: clients that go on through whatever happens, and what they saw
 //! - [`judge`]: whether a session's history can be true
+//! - [`load`]: clients that write and read without a pause
 
 pub mod bench;
 pub mod client;
 pub mod command_line;
 pub mod conformance;
 pub mod judge;
+pub mod load;
 pub mod moves;
 pub mod operator;
 pub mod people;
 pub mod probe;
 pub mod redis;
+pub mod traffic;
 pub mod tree;

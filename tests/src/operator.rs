@@ -7,6 +7,7 @@ use funicular::peers::messages::{MoveReport, NodeStatus, OnloadReport, Whereabou
 use funicular::session::{FunctionName, NodeName, Nonce, SessionData};
 use reqwest::Method;
 use serde_json::{Value, json};
+use tokio::task::JoinHandle;
 
 use crate::tree::Tree;
 
@@ -146,6 +147,27 @@ impl<'a> Operator<'a> {
         }
     }
 
+    /// Begins to post `body` to an endpoint, as the operator; the answer may never
+    /// come, and nobody has to wait for it.
+    pub fn begin(&self, node: &str, endpoint: &str, body: &Value) -> JoinHandle<Option<Answer>> {
+        let path = format!("/_/{endpoint}");
+        let body = body.to_string();
+        let caller = (Role::Operator, "test");
+        let signature =
+            self.signature(caller, node, ("POST", &path, ""), body.as_bytes(), unix_ms());
+        let request = self
+            .http
+            .post(format!("{}{path}", self.tree.gateway(node)))
+            .header("content-type", "application/json")
+            .header(SIGNATURE_HEADER, signature)
+            .body(body);
+        tokio::spawn(async move {
+            let answer = request.send().await.ok()?;
+            let status = answer.status().as_u16();
+            Some(Answer { status, body: answer.json().await.unwrap_or_default() })
+        })
+    }
+
     /// Moves a session up and says how it went.
     pub async fn offload(&self, node: &str, session: &str) -> MoveReport {
         let answer = self.post(node, "force-offload", &json!({"session": session})).await;
@@ -202,20 +224,39 @@ impl<'a> Operator<'a> {
     pub async fn settled(&self, session: &str, at_most: Duration) -> &'static str {
         let began = std::time::Instant::now();
         loop {
-            let owners = self.nodes_where(session, "owned").await;
-            let frozen = self.nodes_where(session, "migrating").await;
-            let mut pending = 0;
-            for node in self.tree.nodes() {
-                pending += self.status(node).await.pending;
-            }
-            if let ([owner], [], 0) = (owners.as_slice(), frozen.as_slice(), pending) {
+            let seen = self.survey(session).await;
+            if let Some((owners, frozen, 0)) = &seen
+                && let ([owner], []) = (owners.as_slice(), frozen.as_slice())
+            {
                 return owner;
             }
             assert!(
                 began.elapsed() < at_most,
-                "after {at_most:?}: owned by {owners:?}, frozen at {frozen:?}, {pending} pending"
+                "after {at_most:?}: owned by, frozen at, pending (none while a store recovers): \
+                 {seen:?}"
             );
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+    }
+
+    /// Who owns a session, where it is frozen, and how many sessions are in doubt;
+    /// `None` while a node or its store does not answer.
+    async fn survey(&self, session: &str) -> Option<(Vec<&'static str>, Vec<&'static str>, u64)> {
+        let (mut owners, mut frozen, mut pending) = (Vec::new(), Vec::new(), 0);
+        for node in self.tree.nodes() {
+            let answer = self.post(node, "test-function", &json!({"session": session})).await;
+            match answer.body["state"].as_str() {
+                Some("owned") => owners.push(node),
+                Some("migrating") => frozen.push(node),
+                None if answer.status != 404 => return None,
+                _ => {}
+            }
+            let status = self.status(node).await;
+            if status.store != "ok" {
+                return None;
+            }
+            pending += status.pending;
+        }
+        Some((owners, frozen, pending))
     }
 }

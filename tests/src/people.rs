@@ -96,10 +96,10 @@ async fn ask_curl(
         args.extend(["-H", header]);
     }
     if method == "HEAD" {
-        args.push("--head")
+        args.push("--head");
     } else {
-        args.extend(["-X", method])
-    };
+        args.extend(["-X", method]);
+    }
     let (at, mut input) = (|path: &Path| format!("@{}", path.display()), None);
     let file;
     match body {

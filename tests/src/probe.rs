@@ -12,6 +12,7 @@ use funicular::prelude::*;
 /// - `POST /receipt` appends and answers 201 with headers of its own
 /// - `POST /large?bytes=` appends and answers that many bytes
 /// - `POST /refuse` appends and answers 402 as a response: nothing is written
+/// - `GET /slow?ms=` answers the log's length, read before and after a while
 /// - `POST /fail` appends and answers 409: nothing is written
 /// - `POST /panic` appends and panics: nothing is written
 /// - `POST /propagate?levels=&function=` appends and propagates the body
@@ -26,6 +27,7 @@ pub fn function() -> Function {
         .on("POST /receipt", receipt)
         .on("POST /large", large)
         .on("POST /refuse", refuse)
+        .on("GET /slow", slow_read)
         .on("POST /fail", fail)
         .on("POST /panic", panic)
         .on("POST /propagate", propagate)
@@ -62,9 +64,13 @@ async fn get(_: &(), request: Request, db: &ReadDb) -> Result<Response> {
     Ok(Response::bytes("application/octet-stream", value))
 }
 
+fn while_asked(request: &Request) -> Duration {
+    let ms = request.query("ms").and_then(|text| text.parse().ok());
+    Duration::from_millis(ms.unwrap_or(0))
+}
+
 async fn slow(_: &(), request: Request, db: &mut EdgeDb) -> Result<Response> {
-    let ms: u64 = request.query("ms").and_then(|text| text.parse().ok()).unwrap_or(0);
-    tokio::time::sleep(Duration::from_millis(ms)).await;
+    tokio::time::sleep(while_asked(&request)).await;
     add(request.body(), db).await
 }
 
@@ -85,6 +91,12 @@ async fn large(_: &(), request: Request, db: &mut EdgeDb) -> Result<Response> {
 async fn refuse(_: &(), request: Request, db: &mut EdgeDb) -> Result<Response> {
     add(request.body(), db).await?;
     Ok(Response::text("no").with_status(StatusCode::PAYMENT_REQUIRED))
+}
+
+async fn slow_read(_: &(), request: Request, db: &ReadDb) -> Result<Response> {
+    let before = db.list_len("log").await?;
+    tokio::time::sleep(while_asked(&request)).await;
+    Ok(Response::text(format!("{before} {}", db.list_len("log").await?)))
 }
 
 async fn fail(_: &(), request: Request, db: &mut EdgeDb) -> Result<Response> {

@@ -2,7 +2,9 @@
 //! ready in milliseconds, gone with the test.
 //!
 //! `FUNICULAR_REDIS_SERVER` names another binary than `redis-server`, for example
-//! `valkey-server`; without either, the other one on `PATH` is taken.
+//! `valkey-server`; without either, the other one on `PATH` is taken. A setup that
+//! [needs `WAITAOF`](waitaof_server) takes the first server that has it, as
+//! `scripts/setup-tests.sh` provides.
 //!
 //! **Power loss** is a `SIGKILL` after which the append-only file is cut back to
 //! what is known to have reached the disk. What that is depends on the server:
@@ -43,6 +45,8 @@ pub struct Setup {
     pub policy: &'static str,
     /// Listen on a free TCP port of the loopback instead of a socket.
     pub tcp: bool,
+    /// Take a server with `WAITAOF`, see [`waitaof_server`].
+    pub waitaof: bool,
 }
 
 impl Default for Setup {
@@ -53,6 +57,7 @@ impl Default for Setup {
             maxmemory: 0,
             policy: "noeviction",
             tcp: false,
+            waitaof: false,
         }
     }
 }
@@ -81,14 +86,44 @@ struct Sampler {
     thread: JoinHandle<()>,
 }
 
+fn on_path(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|dir| dir.join(name)).find(|file| file.exists())
+}
+
+fn named(variable: &str) -> Option<PathBuf> {
+    std::env::var_os(variable).map(PathBuf::from)
+}
+
+/// A server with `WAITAOF` (Redis from 7.2 on, or Valkey), if there is one:
+/// `FUNICULAR_WAITAOF_SERVER`, on `PATH`, or in `target/tools`.
+pub fn waitaof_server() -> Option<PathBuf> {
+    let test = std::env::current_exe().ok()?;
+    let tools = test.ancestors().nth(3)?.join("tools/valkey-server");
+    let known = [
+        named("FUNICULAR_WAITAOF_SERVER"),
+        named("FUNICULAR_REDIS_SERVER"),
+        on_path("redis-server"),
+        on_path("valkey-server"),
+        Some(tools),
+    ];
+    known.into_iter().flatten().find(|server| has_waitaof(server))
+}
+
+/// Whether a server of this version can be waited for: it says `… v=8.0.1 …`.
+fn has_waitaof(server: &Path) -> bool {
+    let Ok(said) = Command::new(server).arg("--version").output() else { return false };
+    let said = String::from_utf8_lossy(&said.stdout);
+    let version = said.split_whitespace().find_map(|word| word.strip_prefix("v="));
+    let mut numbers = version.into_iter().flat_map(|v| v.split('.')).map(str::parse::<u32>);
+    matches!((numbers.next(), numbers.next()), (Some(Ok(major)), Some(Ok(minor)))
+        if (major, minor) >= (7, 2))
+}
+
 fn binary() -> PathBuf {
-    if let Some(path) = std::env::var_os("FUNICULAR_REDIS_SERVER") {
-        return path.into();
+    if let Some(path) = named("FUNICULAR_REDIS_SERVER") {
+        return path;
     }
-    let on_path = |name: &str| {
-        let path = std::env::var_os("PATH")?;
-        std::env::split_paths(&path).map(|dir| dir.join(name)).find(|file| file.exists())
-    };
     on_path("redis-server").or_else(|| on_path("valkey-server")).expect(
         "these tests need redis-server or valkey-server: install one, \
          or name it in FUNICULAR_REDIS_SERVER",
@@ -137,7 +172,12 @@ impl RedisServer {
             config.push_str("unixsocket socket\n");
         }
         fs::write(self.dir.path().join("redis.conf"), config).expect("the configuration");
-        let child = Command::new(binary())
+        let program = if setup.waitaof {
+            waitaof_server().expect("a server with WAITAOF: run scripts/setup-tests.sh")
+        } else {
+            binary()
+        };
+        let child = Command::new(program)
             .arg("redis.conf")
             .current_dir(self.dir.path())
             .stdin(Stdio::null())

@@ -31,6 +31,8 @@ pub enum Store {
     /// In a Redis each, whose append-only file is synced as said (`always`,
     /// `everysec`).
     Redis(&'static str),
+    /// In a server with `WAITAOF` each, synced every second.
+    Waitaof,
 }
 
 /// Makes a test of each function, on either kind of [`Store`]: `memory::name` and
@@ -200,6 +202,10 @@ impl Plan {
             let redis = match self.store {
                 Store::Memory => None,
                 Store::Redis(sync) => Some(RedisServer::start(Setup::durable(sync))),
+                Store::Waitaof => {
+                    let setup = Setup { waitaof: true, ..Setup::durable("everysec") };
+                    Some(RedisServer::start(setup))
+                }
             };
             let mut settings = self.settings.clone();
             std::fs::create_dir_all(dir.path().join("failpoints").join(name)).expect("a directory");
@@ -419,6 +425,23 @@ impl Site {
                 let _ = process.kill();
                 let _ = process.wait();
                 return false;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Waits until the process ends by itself, and says with which code.
+    pub async fn ended(&mut self) -> Option<i32> {
+        let mut process = self.process.take().expect("it runs");
+        let began = Instant::now();
+        loop {
+            if let Ok(Some(status)) = process.try_wait() {
+                return status.code();
+            }
+            if began.elapsed() > PATIENCE {
+                let _ = process.kill();
+                let _ = process.wait();
+                panic!("{} goes on running:\n{}", self.name, self.log());
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }

@@ -104,9 +104,10 @@ impl Run {
         let way = way(home(session));
         let depth = self.depths[session].load(Ordering::Relaxed);
         let up = (up || depth == 2) && depth != 0;
-        let (node, endpoint, then) = match up {
-            true => (way[depth], "force-offload", depth - 1),
-            false => (way[depth + 1], "force-onload", depth + 1),
+        let (node, endpoint, then) = if up {
+            (way[depth], "force-offload", depth - 1)
+        } else {
+            (way[depth + 1], "force-onload", depth + 1)
         };
         let answer = operator.post(node, endpoint, &json!({"session": name(session)})).await;
         if answer.status == 200 {
@@ -194,7 +195,7 @@ impl Run {
             let place = known.get(&session).filter(|_| rng.random_bool(0.5)).cloned();
             let mut client = client.session(&name(session));
             client.base = place.unwrap_or_else(|| self.home_gateway(session));
-            if number % 2 == 0 {
+            if number.is_multiple_of(2) {
                 let id = rng.random_bool(0.5).then(|| format!("id-{number}-{request}"));
                 self.write(&mut client, session, format!("{number}/{request}"), id).await;
             } else {
@@ -230,6 +231,44 @@ impl Run {
         let log: Vec<String> = client.send(Method::GET, "/log", "").await.expect(200).json();
         self.histories[session].lock().unwrap().judge(&log)
     }
+
+    async fn create_sessions(self: &Arc<Self>, client: &Client) {
+        let mut creating = JoinSet::new();
+        for session in 0..SESSIONS {
+            let (run, mut client) = (Arc::clone(self), client.session(&name(session)));
+            creating.spawn(async move {
+                client.base = run.home_gateway(session);
+                run.write(&mut client, session, "created".to_owned(), None).await;
+            });
+        }
+        while let Some(created) = creating.join_next().await {
+            created.expect("a session is created");
+        }
+    }
+
+    /// What does not fit, by session.
+    async fn judge_all(self: &Arc<Self>) -> BTreeMap<String, Vec<Fault>> {
+        let mut judging = JoinSet::new();
+        for judge in 0..16 {
+            let run = Arc::clone(self);
+            judging.spawn(async move {
+                let operator = run.tree.operator();
+                let mut faults = BTreeMap::new();
+                for session in (judge..SESSIONS).step_by(16) {
+                    let found = run.judge(&operator, session).await;
+                    if !found.is_empty() {
+                        faults.insert(name(session), found);
+                    }
+                }
+                faults
+            });
+        }
+        let mut faults = BTreeMap::new();
+        while let Some(found) = judging.join_next().await {
+            faults.extend(found.expect("every session has one owner"));
+        }
+        faults
+    }
 }
 
 fn percentile(values: &mut [f64], percent: usize) -> f64 {
@@ -260,17 +299,7 @@ async fn a_thousand_sessions_on_the_move(store: Store, seconds: u64) {
         stop: AtomicBool::new(false),
     });
     let client = Client::new(run.tree.gateway("navigli"), "any");
-    let mut creating = JoinSet::new();
-    for session in 0..SESSIONS {
-        let (run, mut client) = (Arc::clone(&run), client.session(&name(session)));
-        creating.spawn(async move {
-            client.base = run.home_gateway(session);
-            run.write(&mut client, session, "created".to_owned(), None).await;
-        });
-    }
-    while let Some(created) = creating.join_next().await {
-        created.expect("a session is created");
-    }
+    run.create_sessions(&client).await;
     let (orders, taken) = mpsc::channel::<Order>(16);
     let taken = Arc::new(tokio::sync::Mutex::new(taken));
     let mut tasks = JoinSet::new();
@@ -316,25 +345,7 @@ async fn a_thousand_sessions_on_the_move(store: Store, seconds: u64) {
     );
     assert!(answers.keys().all(|status| [200, 307].contains(status)), "{answers:?}");
     assert!(!moves.took.is_empty());
-    let mut judging = JoinSet::new();
-    for judge in 0..16 {
-        let run = Arc::clone(&run);
-        judging.spawn(async move {
-            let operator = run.tree.operator();
-            let mut faults = BTreeMap::new();
-            for session in (judge..SESSIONS).step_by(16) {
-                let found = run.judge(&operator, session).await;
-                if !found.is_empty() {
-                    faults.insert(name(session), found);
-                }
-            }
-            faults
-        });
-    }
-    let mut faults = BTreeMap::new();
-    while let Some(found) = judging.join_next().await {
-        faults.extend(found.expect("every session has one owner"));
-    }
+    let faults = run.judge_all().await;
     assert!(faults.is_empty(), "{faults:#?}");
 }
 

@@ -13,7 +13,7 @@ use funicular::session::{
     Transfer, WindowEntry,
 };
 use funicular::store::{
-    BeginRequest, Begun, Commit, Durability, Read, ReadGuard, SessionStore, Snapshot, WindowLimits,
+    BeginRequest, Begun, Commit, Durability, Read, ReadGuard, Snapshot, WindowLimits,
 };
 use funicular_tests::bench::{
     Bench, Kind, append, clear, delete, node, request, response, session, set,
@@ -328,9 +328,10 @@ fn event(call: &Call, at: &Snapshot) -> Option<Event> {
                 Transfer { to: node("edge"), next_epoch: next.into(), nonce: Nonce(nonce.into()) };
             let ours =
                 Transfer { to: node("edge"), next_epoch: pull.next_epoch, nonce: pull.nonce };
-            match exact {
-                true => Event::Ask { life: pull.life, transfer: ours },
-                false => Event::Ask { life: life(of), transfer: made_up },
+            if exact {
+                Event::Ask { life: pull.life, transfer: ours }
+            } else {
+                Event::Ask { life: life(of), transfer: made_up }
             }
         }
         Call::Answer { installed, .. } => Event::Answer { transfer, installed },

@@ -21,10 +21,10 @@ async fn many_writers_to_one_session(store: Store) {
     base.clone().send(Method::POST, "/log", "first").await.expect(200);
     let began = Instant::now();
     let stop = Arc::new(AtomicBool::new(false));
-    let mut writers = JoinSet::new();
+    let mut tasks = JoinSet::new();
     for writer in 0..200 {
         let (mut client, stop) = (base.clone(), Arc::clone(&stop));
-        writers.spawn(async move {
+        tasks.spawn(async move {
             let mut writes = Vec::new();
             while writes.len() < 5 || !stop.load(Ordering::Relaxed) {
                 let text = format!("{writer}/{}", writes.len());
@@ -63,7 +63,7 @@ async fn many_writers_to_one_session(store: Store) {
     let ended = Instant::now();
     let outcome = Outcome::Acked(0);
     history.writes.push(Write { text: "first".into(), began, ended, outcome });
-    while let Some(writes) = writers.join_next().await {
+    while let Some(writes) = tasks.join_next().await {
         history.writes.extend(writes.expect("every write is answered 200"));
     }
     assert_eq!(operator.settled("one", REST).await, "navigli");

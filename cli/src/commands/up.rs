@@ -39,7 +39,7 @@ enum Store {
 #[derive(Args)]
 pub(crate) struct Up {
     /// The topology: a file or the text itself; every gateway on this machine
-    /// [default: $FUNICULAR_TOPOLOGY, else topology/examples/italy.yaml]
+    /// [default: $`FUNICULAR_TOPOLOGY`, else topology/examples/italy.yaml]
     #[arg(long, value_name = "F")]
     topology: Option<String>,
 

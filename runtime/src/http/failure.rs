@@ -7,7 +7,7 @@ pub(crate) fn problem(node: &Node, failure: &Failure) -> Problem {
     let config = node.config();
     let here = node.here();
     match failure {
-        Failure::NoRoute => Problem::no_such_route("this path"),
+        Failure::NoRoute(path) => Problem::no_such_route(path),
         Failure::MethodNotAllowed(allowed) => Problem::method_not_allowed(allowed),
         Failure::UnknownSession { entries } => {
             let topology = node.topology();
@@ -42,7 +42,7 @@ pub(crate) fn problem(node: &Node, failure: &Failure) -> Problem {
         Failure::BadCall(what) => Problem::bad_request(what.as_str()),
         Failure::NotTaken(why) => Problem::not_taken(why.as_str()),
         Failure::RootAccepts => Problem::root_accepts(),
-        Failure::Barred => Problem::barred(here),
+        Failure::Barred(node) => Problem::barred(node),
         Failure::SchemaTooNew { theirs, ours } => Problem::older_schema(*theirs, *ours),
         Failure::MoveFailed(why) => Problem::move_failed(why),
     }

@@ -102,7 +102,7 @@ impl Node {
     /// A pointer away from home goes once home knows an epoch at least as new
     /// (rule 4); one at home is only looked at again later.
     async fn age_pointer(&self, session: &SessionId, before: Millis) -> Outcome<()> {
-        let snapshot = self.store.snapshot(session).await?;
+        let snapshot = self.snapshot(session).await?;
         let Some(Record::Moved { life, epoch, to, since }) = &snapshot.slot.record else {
             return Ok(());
         };

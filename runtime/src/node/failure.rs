@@ -12,8 +12,8 @@ use crate::store::StoreError;
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Failure {
     /// No route of the function fits the path.
-    #[error("this function has no such path")]
-    NoRoute,
+    #[error("this function has no path {0:?}")]
+    NoRoute(String),
     /// Routes fit the path, not the method.
     #[error("this path does not take that method")]
     MethodNotAllowed(Vec<http::Method>),
@@ -89,8 +89,8 @@ pub enum Failure {
     #[error("the root takes every session: it cannot reject")]
     RootAccepts,
     /// The calling node is barred here.
-    #[error("this node was given up here")]
-    Barred,
+    #[error("{0} was given up here")]
+    Barred(NodeName),
     /// The other function's state is of a newer schema.
     #[error("the session's schema {theirs} is newer than this function's {ours}")]
     SchemaTooNew {

@@ -100,7 +100,7 @@ impl Node {
         let request = &call.request;
         let matched =
             self.function.resolve(request.method(), request.path()).map_err(|none| match none {
-                NoRoute::NotFound => Failure::NoRoute,
+                NoRoute::NotFound => Failure::NoRoute(request.path().to_owned()),
                 NoRoute::MethodNotAllowed(allowed) => Failure::MethodNotAllowed(allowed),
             })?;
         match matched.access {

@@ -137,24 +137,18 @@ impl Local {
         self.memory.lock().pulling.len()
     }
 
-    /// Whether a pull has been without a task of this process for `long`.
-    pub(super) fn orphaned_for(&self, session: &SessionId, nonce: Nonce, long: Duration) -> bool {
+    /// For how long this process has seen a pull that none of its tasks works on.
+    pub(super) fn orphaned_for(&self, session: &SessionId, nonce: Nonce) -> Duration {
         let mut memory = self.memory.lock();
         if memory.pulling.contains_key(session) {
             memory.orphans.remove(session);
-            return false;
+            return Duration::ZERO;
         }
         match memory.orphans.get(session) {
-            Some((seen, since)) if *seen == nonce => {
-                let old = since.elapsed() >= long;
-                if old {
-                    memory.orphans.remove(session);
-                }
-                old
-            }
+            Some((seen, since)) if *seen == nonce => since.elapsed(),
             _ => {
                 memory.orphans.insert(session.clone(), (nonce, Instant::now()));
-                false
+                Duration::ZERO
             }
         }
     }

@@ -186,7 +186,7 @@ impl Node {
 
     /// Whether the store answers and no recovery is due.
     pub async fn ready(&self) -> bool {
-        !self.unrecovered.load(Ordering::Relaxed) && self.store.now().await.is_ok()
+        !self.unrecovered.load(Ordering::Relaxed) && self.store.counts().await.is_ok()
     }
 
     /// The store was restarted: recovery comes first, then requests.
@@ -217,7 +217,7 @@ impl Node {
             return Err(Failure::BadCall(format!("{from} is not in this node's topology")));
         }
         if self.is_barred(from) {
-            return Err(Failure::Barred);
+            return Err(Failure::Barred(from.clone()));
         }
         Ok(())
     }
@@ -264,6 +264,16 @@ impl Node {
             session = session.log_hash(), ?event, ?reply, "step"
         );
         Ok(reply)
+    }
+
+    /// What the store knows of a session; recovers first, as [`Node::step`] does.
+    async fn snapshot(&self, session: &SessionId) -> Outcome<crate::store::Snapshot> {
+        let found = self.store.snapshot(session).await;
+        if !matches!(found, Err(StoreError::Restarted)) {
+            return Ok(found?);
+        }
+        self.store.recover_restart().await?;
+        Ok(self.store.snapshot(session).await?)
     }
 
     /// Whether sessions of descendants are taken.

@@ -53,7 +53,7 @@ impl Node {
     }
 
     async fn offload_one(&self, session: &SessionId) -> Outcome<Offload> {
-        let snapshot = self.store.snapshot(session).await?;
+        let snapshot = self.snapshot(session).await?;
         let token = match &snapshot.slot.record {
             Some(Record::Owned { life, epoch, .. }) => {
                 self.token(session, life, *epoch, self.here())
@@ -143,7 +143,7 @@ impl Node {
                 break;
             }
             // The index is advisory; the record is not.
-            let snapshot = self.store.snapshot(&session).await?;
+            let snapshot = self.snapshot(&session).await?;
             if let Some(Record::Owned { life, epoch, intent: None, unsettled: None, .. }) =
                 &snapshot.slot.record
                 && homes.contains(&life.home)
@@ -225,7 +225,7 @@ impl Node {
 
     /// `test-function`: where a session is, as far as this node knows.
     pub(crate) async fn whereabouts(&self, session: &SessionId) -> Outcome<Whereabouts> {
-        let snapshot = self.store.snapshot(session).await?;
+        let snapshot = self.snapshot(session).await?;
         let Some(record) = &snapshot.slot.record else { return Err(Failure::NoSuchSession) };
         let location = match record {
             Record::Moved { to, .. } => to.clone(),

@@ -7,7 +7,7 @@ use futures_util::StreamExt;
 use tokio::time::Instant;
 
 use super::{Failure, Node, Outcome};
-use crate::peers::messages::MigrateCall;
+use crate::peers::messages::{MigrateCall, Phase};
 use crate::protocol::Event;
 use crate::session::{Life, NodeName, Pull, Record, SessionId, Transfer};
 use crate::store::{Durability, StoreError};
@@ -51,13 +51,15 @@ impl Node {
             self.store.recover_restart().await?;
             self.unrecovered.store(false, Ordering::Relaxed);
         }
-        let pending = self.store.pending(A_TURN).await.inspect_err(|error| {
+        // A restart is noticed here even if nobody asks this node for anything.
+        let notice = |error: &StoreError| {
             if matches!(error, StoreError::Restarted) {
                 self.store_restarted();
             }
-        })?;
+        };
+        let counts = self.store.counts().await.inspect_err(notice)?;
+        let pending = self.store.pending(A_TURN).await.inspect_err(notice)?;
         self.refresh_barred().await?;
-        let counts = self.store.counts().await?;
         self.resident.store(counts.resident, Ordering::Relaxed);
         crate::metrics::counted(&self.config, counts);
         self.local.keep_only(&pending, self.config.recovery_interval * 10);
@@ -84,7 +86,7 @@ impl Node {
     }
 
     async fn resolve(&self, session: &SessionId) -> Outcome<()> {
-        let snapshot = self.store.snapshot(session).await?;
+        let snapshot = self.snapshot(session).await?;
         if let Some(pull) = &snapshot.slot.pull {
             self.close_orphan(session, pull).await?;
         }
@@ -144,13 +146,23 @@ impl Node {
     /// A pull whose task is gone (its process was restarted) is closed, so that
     /// the session can be created or pulled anew.
     async fn close_orphan(&self, session: &SessionId, pull: &Pull) -> Outcome<()> {
-        // Another replica may be at it: it gets the time that a large session needs.
-        let long = self.config.recovery_interval * 5;
-        if self.local.orphaned_for(session, pull.nonce, long) {
-            let event = Event::ClosePull { nonce: pull.nonce };
-            self.step(session, &event, Durability::Synced).await?;
-            self.lines.changed(session);
+        let orphaned = self.local.orphaned_for(session, pull.nonce);
+        if orphaned < self.config.ask_after() {
+            return Ok(());
         }
+        // Another replica may be at it. A source that has agreed knows whether it
+        // is silent, and asks; only one that has not, or does not answer for as
+        // long as a large session needs, leaves the pull to this node.
+        if orphaned < self.config.recovery_interval * 5 {
+            let (session, here) = (session.clone(), self.here().clone());
+            let call = MigrateCall::of_pull(session, pull, here, Phase::Agreed);
+            if self.migrate(&pull.from, &call).await?.agreed {
+                return Ok(());
+            }
+        }
+        let event = Event::ClosePull { nonce: pull.nonce };
+        self.step(session, &event, Durability::Synced).await?;
+        self.lines.changed(session);
         Ok(())
     }
 

@@ -7,7 +7,7 @@ use super::{Failure, Node, Outcome};
 use crate::failpoint::reach;
 use crate::peers::messages::{MigrateCall, MoveAnswer, OpenAnswer};
 use crate::protocol::{Event, Reply};
-use crate::session::{NodeName, Page, SessionId};
+use crate::session::{NodeName, Page, Record, SessionId};
 use crate::store::Durability;
 
 impl Node {
@@ -28,7 +28,7 @@ impl Node {
         // Rule 3: the intent is durable before it is said.
         self.step(&call.session, &event, Durability::Synced).await?;
         reach("source.agreed").await;
-        let snapshot = self.store.snapshot(&call.session).await?;
+        let snapshot = self.snapshot(&call.session).await?;
         Ok(OpenAnswer {
             bytes: snapshot.bytes,
             fields: snapshot.fields,
@@ -120,12 +120,28 @@ impl Node {
         Ok(self.answer(call, installed))
     }
 
+    /// `migrate-session`, phase `agreed`: the target has a pull that nobody works
+    /// on any more. If this node is in that move it asks in time; else nobody would.
+    pub(crate) async fn agreed(&self, from: &NodeName, call: &MigrateCall) -> Outcome<MoveAnswer> {
+        self.meant_for_target(from, call)?;
+        let snapshot = self.snapshot(&call.session).await?;
+        let agreed = match &snapshot.slot.record {
+            Some(
+                Record::Migrating { life, transfer, .. }
+                | Record::Owned { life, intent: Some(transfer), .. },
+            ) => *life == call.life() && *transfer == call.transfer(),
+            _ => false,
+        };
+        Ok(MoveAnswer { agreed, ..self.answer(call, false) })
+    }
+
     fn answer(&self, call: &MigrateCall, installed: bool) -> MoveAnswer {
         MoveAnswer {
             session: call.session.clone(),
             epoch: call.epoch,
             node: self.here().clone(),
             installed,
+            agreed: false,
         }
     }
 }

@@ -27,6 +27,8 @@ pub enum Phase {
     Done,
     /// Source to target: did you install it?
     Ask,
+    /// Target to source: have you agreed to this move, and are you still in it?
+    Agreed,
 }
 
 /// `POST /_/migrate-session`.
@@ -108,7 +110,7 @@ pub struct OpenAnswer {
     pub schema: u32,
 }
 
-/// The answer to `done` and `ask`: names session, epoch and node, and is final.
+/// The answer to `done`, `ask` and `agreed`: names session, epoch and node, and is final.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MoveAnswer {
     /// The session asked about.
@@ -117,8 +119,11 @@ pub struct MoveAnswer {
     pub epoch: Epoch,
     /// Who answers.
     pub node: NodeName,
-    /// `ask`: whether it was installed. `done`: always true.
+    /// `ask`: whether it was installed. `done`: always true. `agreed`: always false.
     pub installed: bool,
+    /// `agreed`: whether the source is in this move.
+    #[serde(default)]
+    pub agreed: bool,
 }
 
 /// `POST /_/onload-session`.

@@ -70,6 +70,25 @@ pub enum Promise {
     None,
 }
 
+impl Promise {
+    /// What the store does not promise, and what to do about it: for the log.
+    pub fn caveat(self) -> Option<&'static str> {
+        match self {
+            Self::Process | Self::Always | Self::WaitAof => None,
+            Self::Everysec => Some(
+                "power loss may cost the last second of what this Redis wrote, steps of moves \
+                 included, and with them the single owner of a session that was moving: set \
+                 `appendfsync always`, or `appendfsync everysec` on a server with WAITAOF \
+                 (Redis 7.2 or newer, Valkey)",
+            ),
+            Self::None => Some(
+                "this Redis keeps no append-only file, so its restart loses all its sessions: \
+                 set `appendonly yes`",
+            ),
+        }
+    }
+}
+
 /// How the deduplication window is kept.
 #[derive(Debug, Clone, Copy)]
 pub struct WindowLimits {
@@ -336,7 +355,7 @@ pub trait SessionStore: Send + Sync + 'static {
     /// Pointers that lead away, not confirmed since `before` (store clock).
     async fn old_pointers(&self, before: Millis, limit: usize) -> StoreResult<Vec<SessionId>>;
 
-    /// How many there are.
+    /// How many there are; notices a restart ([`StoreError::Restarted`]).
     async fn counts(&self) -> StoreResult<Counts>;
 
     /// The store's clock.

@@ -118,7 +118,7 @@ pub async fn g3_the_window_moves_along(source: &Bench, target: &Bench) {
     // A commit whose reply was lost is known at its new place, by its request id.
     assert_eq!(target.commit(&id, &commit).await, Committed::AlreadyCommitted);
     // The order moved along too: the next ones push the oldest out.
-    for number in 0..1024 - 41 + 1 {
+    for number in 0..=(1024 - 41) {
         target.write_as(&id, &format!("n{number}"), vec![]).await;
     }
     assert!(target.store.remembered(&id, &request("r0")).await.unwrap().is_none());

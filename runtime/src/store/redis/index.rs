@@ -15,10 +15,10 @@ use redis::{Cmd, Pipeline, Value};
 use super::Core;
 use super::reply::{self, Parts, corrupt};
 use super::requests::millis;
-use super::scripts::Script;
+use super::scripts::{Script, Scripts};
 use super::steps::{pointer, resident};
 use crate::session::{Millis, NodeName, SessionId, Slot};
-use crate::store::{Counts, Resident, Snapshot, StoreResult};
+use crate::store::{Counts, Resident, Snapshot, StoreError, StoreResult};
 
 /// Uses of sessions that the index has not been told yet.
 pub(super) type Touches = Mutex<BTreeMap<SessionId, (NodeName, Millis)>>;
@@ -294,12 +294,16 @@ impl Core {
     pub(super) async fn counts(&self) -> StoreResult<Counts> {
         self.tell_touches().await;
         let homes = self.homes().await?;
-        let mut pipe = Pipeline::with_capacity(homes.len() + 1);
+        let mut pipe = Pipeline::with_capacity(homes.len() + 2);
+        pipe.add_command(self.scripts.exists());
         pipe.cmd("ZCARD").arg(self.keys.pending());
         for home in &homes {
             pipe.cmd("ZCARD").arg(self.keys.residents(home));
         }
         let mut answers = self.link.pipe(&pipe).await?.into_iter();
+        if !Scripts::all_exist(answers.next().unwrap_or(Ok(Value::Nil))?)? {
+            return Err(StoreError::Restarted);
+        }
         let pending = reply::number(answers.next().unwrap_or(Ok(Value::Int(0)))?)?;
         let mut resident = 0;
         for answer in answers {

@@ -8,7 +8,7 @@ use super::encode::FIELDS;
 use super::index::scored;
 use super::link::Tie;
 use super::reply::{self, Parts, corrupt};
-use super::scripts::Script;
+use super::scripts::{Script, Scripts};
 use super::steps::{Loaded, apply_call};
 use super::sync;
 use crate::protocol::{self, Event, Payload};
@@ -74,12 +74,7 @@ impl Core {
     }
 
     async fn loaded(&self, tie: &Tie) -> StoreResult<bool> {
-        let known = Parts::new(tie.call(&self.scripts.exists()).await?)?;
-        let mut all = true;
-        for known in known {
-            all &= reply::number(known)? == 1;
-        }
-        Ok(all)
+        Scripts::all_exist(tie.call(&self.scripts.exists()).await?)
     }
 
     fn scan(&self, cursor: &str, count: usize) -> redis::Cmd {

@@ -5,9 +5,11 @@
 //! names function and node, so that several of them can share one Redis and each
 //! notices for itself.
 
-use redis::Cmd;
+use redis::{Cmd, Value};
 
 use super::keys::SessionKeys;
+use super::reply::{self, Parts};
+use crate::store::StoreResult;
 
 /// A script that requests and protocol steps call by its SHA.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,6 +114,15 @@ impl Scripts {
             cmd.arg(sha);
         }
         cmd
+    }
+
+    /// Reads the answer to [`Scripts::exists`].
+    pub(super) fn all_exist(answer: Value) -> StoreResult<bool> {
+        let mut all = true;
+        for known in Parts::new(answer)? {
+            all &= reply::number(known)? == 1;
+        }
+        Ok(all)
     }
 
     /// The commands that load the hot scripts.

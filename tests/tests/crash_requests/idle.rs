@@ -1,0 +1,24 @@
+//! Nodes that nobody asks for anything.
+
+use std::time::Duration;
+
+use crate::{SESSION, client, line};
+
+#[tokio::test]
+async fn g7_an_idle_node_recovers_its_redis_by_itself() {
+    let mut tree = line().start().await;
+    client(&tree).write_once("/log", "a", "1", crate::PATIENCE).await.expect(200);
+    tree.site("navigli").redis().restart();
+    // No client asks; the node looks after itself within the recovery interval.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let known = tree.operator().whereabouts("navigli", SESSION).await.expect("it is there");
+    assert_eq!(known.state, "owned");
+}
+
+#[tokio::test]
+async fn g7_a_question_recovers_a_restarted_redis() {
+    let mut tree = line().set("recovery_interval", "60s").start().await;
+    client(&tree).write_once("/log", "a", "1", crate::PATIENCE).await.expect(200);
+    tree.site("navigli").redis().restart();
+    assert!(tree.operator().whereabouts("navigli", SESSION).await.is_some());
+}
