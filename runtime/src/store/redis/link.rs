@@ -37,6 +37,11 @@ impl Link {
         Self { manager: self.manager.clone(), timeout }
     }
 
+    /// How long a call may take.
+    pub(super) fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
     /// One command.
     pub(super) async fn call(&self, cmd: &Cmd) -> StoreResult<Value> {
         let mut manager = self.manager.clone();

@@ -106,17 +106,22 @@ impl RedisStore {
         let unreachable = |error: redis::RedisError| ConnectError::Unreachable(error.to_string());
         let client = Client::open(address).map_err(unreachable)?;
         let link = Link::open(client.clone(), &options).await.map_err(unreachable)?;
-        let server = examine(&link).await?;
-        let waits = match server.promise {
-            Promise::WaitAof => Link::open(client.clone(), &options).await.map_err(unreachable)?,
-            _ => link.clone(),
-        };
+        let mut server = examine(&link).await?;
+        let (keys, scripts) = (Keys::new(&options.prefix, &scope.function), Scripts::new(&whose));
+        let mut waits = link.clone();
+        if server.promise == Promise::WaitAof {
+            waits = Link::open(client.clone(), &options).await.map_err(unreachable)?;
+            let kept = sync::keeps_its_word(&waits, &keys, &scripts).await;
+            if !kept.map_err(|error| ConnectError::Unreachable(error.to_string()))? {
+                server.promise = Promise::Everysec;
+            }
+        }
         let core = Arc::new_cyclic(|this| Core {
             this: this.clone(),
             client,
             link,
-            keys: Keys::new(&options.prefix, &scope.function),
-            scripts: Scripts::new(&whose),
+            keys,
+            scripts,
             server,
             syncer: Syncer::new(&waits, &options),
             touches: Touches::default(),
