@@ -56,6 +56,7 @@ setup: ## Install what tests need besides Rust
 
 .PHONY: test
 test: setup ## Run all tests and say how many there were
+	$(CARGO) build -p funicular-cli
 	@if $(CARGO) nextest --version >/dev/null 2>&1; then \
 	  $(CARGO) nextest run --workspace --no-fail-fast; \
 	else \

@@ -7,6 +7,7 @@
 //! - [`client`]: a client as people write them: follows 307, repeats safely
 //! - [`people`]: curl and Python's requests
 //! - [`moves`]: what goes on while a move is held open
+//! - [`command_line`]: `funicular` as it is typed
 //! - [`probe`]: a function that does whatever a test has to provoke
 //! - [`operator`]: signed calls, right ones and wrong ones
 //! - [`traffic`]: clients that go on through whatever happens, and what they saw
@@ -15,6 +16,7 @@
 
 pub mod bench;
 pub mod client;
+pub mod command_line;
 pub mod conformance;
 pub mod judge;
 pub mod load;

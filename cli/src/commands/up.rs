@@ -75,13 +75,14 @@ impl Up {
             listeners.insert(node.clone(), listen(node, *address).await?);
         }
         let keys = secrets::open(&self.dir)?;
-        tree::remember(&self.dir, &text)?;
         let stores = match self.store {
             Store::Memory => redis::Servers::default(),
             Store::Redis => {
                 redis::Servers::start(&self.redis_server, &self.dir, addresses.keys()).await?
             }
         };
+        // Not before it is certain that no other tree runs from here.
+        tree::remember(&self.dir, &text)?;
         let site = Site { topology: Arc::new(topology), keys, stores };
         let closing = CancellationToken::new();
         let mut assembled = Vec::new();

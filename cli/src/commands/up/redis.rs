@@ -1,12 +1,14 @@
 //! One redis-server a node, on a socket of its own, for as long as `up` runs.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use funicular::session::NodeName;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 
@@ -15,10 +17,15 @@ use crate::exit::Failure;
 /// How long a server may take to come up (it reads its file first).
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// The longest name that a socket may have on every system.
+const LONGEST_NAME: usize = 103;
+
 /// The servers that run.
 #[derive(Default)]
 pub(super) struct Servers {
     running: BTreeMap<NodeName, (Child, PathBuf)>,
+    /// Keeps others out of the directory for as long as this is there.
+    _lock: Option<File>,
 }
 
 impl Servers {
@@ -28,12 +35,13 @@ impl Servers {
         dir: &Path,
         nodes: impl Iterator<Item = &NodeName>,
     ) -> Result<Self> {
-        let mut servers = Self::default();
+        let mut servers = Self { _lock: Some(lock(dir)?), ..Self::default() };
         for node in nodes {
             let home = dir.join("redis").join(node.as_str());
             std::fs::create_dir_all(&home)
                 .with_context(|| format!("{} cannot be created", home.display()))?;
             let home = home.canonicalize()?;
+            end_orphan(node, &home.join("socket")).await?;
             let child = spawn(program, &home)?;
             servers.running.insert(node.clone(), (child, home.join("socket")));
         }
@@ -66,6 +74,45 @@ impl Servers {
             let _ = end.await;
         }
     }
+}
+
+/// Two servers on the same files would spoil them: one `up` a directory.
+fn lock(dir: &Path) -> Result<File> {
+    let dir = dir.join("redis");
+    std::fs::create_dir_all(&dir)
+        .with_context(|| format!("{} cannot be created", dir.display()))?;
+    let lock = File::create(dir.join("lock"))?;
+    lock.try_lock().map_err(|_| {
+        Failure::Unavailable(format!(
+            "another `funicular up` keeps its data in {}; stop it, or name another directory \
+             with --dir",
+            dir.display()
+        ))
+    })?;
+    Ok(lock)
+}
+
+/// Ends a server that an `up` left behind when it was killed: with the lock held,
+/// there is nobody else whose it could be.
+async fn end_orphan(node: &NodeName, socket: &Path) -> Result<()> {
+    if socket.as_os_str().len() > LONGEST_NAME {
+        let why = format!("{} is too long for a socket; choose a shorter --dir", socket.display());
+        return Err(Failure::Data(why).into());
+    }
+    let began = Instant::now();
+    while let Ok(mut orphan) = UnixStream::connect(socket).await {
+        let _ = orphan.write_all(b"SHUTDOWN NOSAVE\r\n").await;
+        // It answers with the end of the connection, or not at all yet.
+        let _ = tokio::time::timeout(Duration::from_millis(100), orphan.read(&mut [0; 64])).await;
+        if began.elapsed() > PATIENCE {
+            let why = format!(
+                "a redis-server of {node} from before still runs at {}; stop it",
+                socket.display()
+            );
+            return Err(Failure::Unavailable(why).into());
+        }
+    }
+    Ok(())
 }
 
 fn spawn(program: &Path, home: &Path) -> Result<Child> {

@@ -1,0 +1,201 @@
+//! `funicular` as it is typed: the program beside the test's own, in a directory
+//! with a topology on free ports.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use crate::tree::free_port;
+
+/// How long a program may take to start or to end.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A directory to type commands in.
+#[derive(Debug)]
+pub struct Terminal {
+    dir: TempDir,
+    ports: [u16; 3],
+}
+
+/// What a command said, and how it ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// The exit code; -1 for a signal.
+    pub code: i32,
+    /// Standard output.
+    pub out: String,
+    /// Standard error.
+    pub err: String,
+}
+
+/// `funicular up`, until this is dropped.
+#[derive(Debug)]
+pub struct Up {
+    process: Child,
+    lines: mpsc::Receiver<String>,
+    /// What it printed before it was ready.
+    pub greeting: Vec<String>,
+}
+
+fn program() -> PathBuf {
+    let test = std::env::current_exe().expect("the test's path");
+    let dir = test.parent().and_then(Path::parent).expect("target/<profile>");
+    let path = dir.join("funicular");
+    assert!(path.exists(), "{} is missing: cargo build -p funicular-cli", path.display());
+    path
+}
+
+impl Terminal {
+    /// With a `topology.yaml` of three nodes: navigli below milan below italy.
+    pub fn open() -> Self {
+        let dir = tempfile::Builder::new().prefix("funicular-cli-").tempdir().expect("a directory");
+        let ports = [free_port(), free_port(), free_port()];
+        let [italy, milan, navigli] = ports;
+        let text = format!(
+            "levels: [country, city, district]\nroot:\n  name: italy\n  gateway: \
+             http://127.0.0.1:{italy}\n  children:\n    - name: milan\n      gateway: \
+             http://127.0.0.1:{milan}\n      children:\n        - name: navigli\n          \
+             gateway: http://127.0.0.1:{navigli}\n"
+        );
+        fs::write(dir.path().join("topology.yaml"), text).expect("a topology");
+        Self { dir, ports }
+    }
+
+    /// The port of a node.
+    pub fn port(&self, node: &str) -> u16 {
+        let index = ["italy", "milan", "navigli"].iter().position(|name| *name == node);
+        self.ports[index.expect("a node of the tree")]
+    }
+
+    /// Where a function is at a node.
+    pub fn gateway(&self, node: &str, function: &str) -> String {
+        format!("http://127.0.0.1:{}/function/{function}", self.port(node))
+    }
+
+    /// A path in the directory.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Writes a file into the directory.
+    pub fn write(&self, name: &str, text: &str) {
+        fs::write(self.path(name), text).expect("a file");
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(program());
+        command.args(args).current_dir(self.dir.path()).stdin(Stdio::null());
+        command.env_remove("FUNICULAR_TOPOLOGY").env_remove("FUNICULAR_LOG");
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    /// Runs `funicular …` to its end, which has to come by itself.
+    pub fn run(&self, args: &[&str]) -> Ended {
+        let child = self.command(args).spawn().expect("it runs");
+        let id = child.id().to_string();
+        let (ended, end) = mpsc::channel();
+        std::thread::spawn(move || ended.send(child.wait_with_output()));
+        let Ok(output) = end.recv_timeout(PATIENCE) else {
+            let _ = Command::new("kill").args(["-KILL", &id]).status();
+            panic!("funicular {}: still runs", args.join(" "));
+        };
+        let output = output.expect("its output");
+        let text = |bytes| String::from_utf8(bytes).expect("text");
+        let code = output.status.code().unwrap_or(-1);
+        Ended { code, out: text(output.stdout), err: text(output.stderr) }
+    }
+
+    /// Runs `funicular up --topology topology.yaml …` until it says that it is ready.
+    pub fn up(&self, more: &[&str]) -> Up {
+        let args = [&["up", "--topology", "topology.yaml"], more].concat();
+        let log = fs::File::create(self.path("up.log")).expect("a log file");
+        let mut process = self.command(&args).stderr(log).spawn().expect("it runs");
+        let out = BufReader::new(process.stdout.take().expect("its output"));
+        let (say, lines) = mpsc::channel();
+        std::thread::spawn(move || {
+            out.lines().map_while(Result::ok).try_for_each(|line| say.send(line))
+        });
+        let mut up = Up { process, lines, greeting: Vec::new() };
+        let began = Instant::now();
+        loop {
+            let left = PATIENCE.saturating_sub(began.elapsed());
+            match up.lines.recv_timeout(left) {
+                Ok(line) if line == "ready" => return up,
+                Ok(line) => up.greeting.push(line),
+                Err(_) => {
+                    let log = fs::read_to_string(self.path("up.log")).unwrap_or_default();
+                    panic!("it is not ready: {:?} {log}", up.greeting);
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Terminal {
+    /// Ends the servers of an `up` that was killed: those whose sockets are here.
+    fn drop(&mut self) {
+        let here = self.dir.path().display().to_string();
+        for process in fs::read_dir("/proc").into_iter().flatten().flatten() {
+            let titled = fs::read_to_string(process.path().join("cmdline"));
+            if titled.is_ok_and(|title| title.starts_with("redis-server") && title.contains(&here))
+            {
+                let _ = Command::new("kill").arg(process.file_name()).status();
+            }
+        }
+    }
+}
+
+impl Up {
+    /// SIGTERM; the exit code and the lines that came since it was ready.
+    pub fn stop(mut self) -> (i32, Vec<String>) {
+        let id = self.process.id().to_string();
+        assert!(Command::new("kill").arg(id).status().expect("kill runs").success());
+        let began = Instant::now();
+        loop {
+            if let Some(status) = self.process.try_wait().expect("its end") {
+                return (status.code().unwrap_or(-1), self.lines.iter().collect());
+            }
+            assert!(began.elapsed() < PATIENCE, "it does not end");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// SIGKILL: nothing of it can clean up.
+    pub fn kill9(mut self) {
+        self.process.kill().expect("it is ours to kill");
+        self.process.wait().expect("it ends");
+    }
+}
+
+impl Drop for Up {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+impl Ended {
+    /// It ended well; its output.
+    #[track_caller]
+    pub fn good(self) -> String {
+        assert_eq!((self.code, self.err.as_str()), (0, ""), "{}", self.out);
+        self.out
+    }
+
+    /// It ended with this code and one sentence, which has these words.
+    #[track_caller]
+    pub fn sentence(self, code: i32, words: &[&str]) {
+        let one = self.err.strip_prefix("funicular: ").and_then(|text| text.strip_suffix('\n'));
+        let one = one.unwrap_or_else(|| panic!("{self:?}"));
+        assert_eq!((self.code, one.lines().count()), (code, 1), "{self:?}");
+        for word in words {
+            assert!(one.contains(word), "{word:?} is not in {one:?}");
+        }
+    }
+}

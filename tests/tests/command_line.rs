@@ -1,0 +1,245 @@
+//! `funicular` as an operator types it: what it prints, and how it ends.
+
+use std::net::TcpListener;
+
+use funicular_tests::client::Client;
+use funicular_tests::command_line::Terminal;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+const ITEM: &str = r#"{"sku":"apple","count":2}"#;
+
+async fn add(terminal: &Terminal, session: &str) {
+    let mut client = Client::new(terminal.gateway("navigli", "cart"), session);
+    client.send(Method::POST, "/items", ITEM).await.expect(201);
+}
+
+async fn items(terminal: &Terminal, session: &str) -> (usize, usize) {
+    let mut client = Client::new(terminal.gateway("navigli", "cart"), session);
+    let answer = client.send(Method::GET, "/items", "").await.expect(200);
+    (answer.json::<Vec<Value>>().len(), answer.hops.len())
+}
+
+fn json_of(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
+#[tokio::test]
+async fn a_tree_is_up_with_one_command() {
+    let terminal = Terminal::open();
+    let up = terminal.up(&[]);
+    let greeting = up.greeting.join("\n");
+    for node in ["italy", "milan", "navigli"] {
+        let line = up.greeting.iter().find(|line| line.contains(node)).expect(node);
+        assert!(line.contains(&format!("http://127.0.0.1:{}", terminal.port(node))), "{line}");
+        for function in ["cart", "cdn", "empty"] {
+            let url = format!("{}/_/ready", terminal.gateway(node, function));
+            assert_eq!(reqwest::get(url).await.expect("an answer").status(), 200);
+        }
+    }
+    assert!(greeting.contains("/function/cart") && greeting.contains("memory"), "{greeting}");
+    let stray = reqwest::get(terminal.gateway("italy", "nothing")).await.expect("an answer");
+    assert_eq!(stray.status(), 404);
+    let (code, lines) = up.stop();
+    assert_eq!((code, lines.last().map(String::as_str)), (0, Some("stopping")));
+}
+
+#[tokio::test]
+async fn a_session_is_moved_and_found_by_command() {
+    let terminal = Terminal::open();
+    let up = terminal.up(&[]);
+    add(&terminal, "ada").await;
+    let place = |text: &str| json_of(text)["location"].clone();
+    // The tree that runs is found without being named.
+    let found = terminal.run(&["where", "ada", "--function", "cart"]).good();
+    assert!(found.starts_with("`navigli` holds the session (its home)"), "{found}");
+
+    let offload = ["offload", "ada", "--function", "cart", "--node", "navigli"];
+    let moved = terminal.run(&offload).good();
+    assert!(moved.starts_with("ada moved from `navigli` to `milan`: "), "{moved}");
+    assert_eq!(moved.lines().count(), 1);
+    let found = terminal.run(&["where", "ada", "--function", "cart", "--json"]).good();
+    assert_eq!(place(&found), "milan");
+    assert_eq!(json_of(&found)["home"], "navigli");
+    assert_eq!(items(&terminal, "ada").await, (1, 1));
+
+    // Without a session the node chooses.
+    let moved = terminal.run(&["offload", "--function", "cart", "--node", "milan", "--json"]);
+    assert_eq!(json_of(&moved.good())["accepted_by"], "italy");
+    let status = json_of(&terminal.run(&["status", "--json"]).good());
+    let status = status.as_array().expect("a list");
+    assert_eq!(status.len(), 9);
+    for one in status {
+        let holds = one["node"] == "italy" && one["function"] == "cart";
+        assert_eq!(one["status"]["sessions"], u64::from(holds), "{one}");
+        assert_eq!(one["status"]["status"], "accept", "{one}");
+    }
+    let shown = terminal.run(&["status", "--function", "cart"]).good();
+    assert_eq!(shown.lines().count(), 4, "{shown}");
+
+    let came = terminal.run(&["onload", "ada", "--function", "cart", "--node", "navigli"]).good();
+    assert!(came.starts_with("ada came to `navigli`: "), "{came}");
+    assert!(came.ends_with("1 session at `navigli` again\n"), "{came}");
+    let none = terminal.run(&["onload", "--function", "cart", "--node", "navigli"]).good();
+    assert_eq!(none, "nothing came to `navigli`\n");
+    assert_eq!(items(&terminal, "ada").await, (1, 0));
+    assert_eq!(up.stop().0, 0);
+}
+
+#[tokio::test]
+async fn what_cannot_be_done_is_one_sentence_and_a_code() {
+    let terminal = Terminal::open();
+    let up = terminal.up(&[]);
+    add(&terminal, "ada").await;
+    let run = |line: &str| terminal.run(&line.split(' ').collect::<Vec<_>>());
+
+    run("where nobody --function cart").sentence(1, &["no node holds this session"]);
+    run("where ada --function cdn").sentence(1, &["no node holds this session of `cdn`"]);
+    run("offload nobody --function cart --node navigli")
+        .sentence(1, &["`navigli` says no (no-such-session)"]);
+    run("offload ada --function cart --node milan").sentence(1, &["no-such-session"]);
+    run("offload ada --function cart --node italy").sentence(1, &["the root"]);
+    run("offload ada --function nothing --node navigli")
+        .sentence(1, &["`navigli` does not have the function `nothing`"]);
+    run("onload nobody --function cart --node navigli").sentence(1, &["no-such-session"]);
+    run("offload ada --function cart --node rome")
+        .sentence(64, &["`rome` is not in the tree", "italy, milan, navigli"]);
+    for wrong in ["", "offlaod", "offload ada", "where two words --function cart"] {
+        let ended = run(wrong);
+        assert_eq!((ended.code, ended.out.as_str()), (64, ""), "{wrong}: {}", ended.err);
+    }
+    run("where ada --function cart --topology none.yaml").sentence(65, &["none.yaml"]);
+    run("where ada --function cart --secrets .").sentence(65, &["session-operator-key"]);
+    // Signed with another key, a call is refused and nothing happens.
+    std::fs::create_dir(terminal.path("other")).expect("a directory");
+    terminal.write("other/session-operator-key", "a key of somebody else's 0123456789");
+    run("offload ada --function cart --node navigli --secrets other")
+        .sentence(1, &["`navigli` says no"]);
+    assert_eq!(items(&terminal, "ada").await, (1, 0));
+
+    assert_eq!(up.stop().0, 0);
+    run("offload ada --function cart --node navigli")
+        .sentence(69, &["`navigli` does not answer", "refused"]);
+    run("where ada --function cart").sentence(69, &["3 nodes did not answer"]);
+    let status = run("status --json");
+    assert_eq!(status.code, 69);
+    assert!(json_of(&status.out)[0]["error"].as_str().is_some_and(|why| why.contains("italy")));
+}
+
+#[test]
+fn a_port_in_use_is_named_and_nothing_is_left_behind() {
+    let terminal = Terminal::open();
+    let port = terminal.port("milan");
+    let _taken = TcpListener::bind(("127.0.0.1", port)).expect("the port");
+    let place = format!("127.0.0.1:{port}");
+    terminal
+        .run(&["up", "--topology", "topology.yaml"])
+        .sentence(69, &["milan", &place, "choose another port"]);
+    assert!(!terminal.path(".funicular").exists());
+}
+
+#[test]
+fn a_topology_that_is_not_right_is_explained() {
+    let terminal = Terminal::open();
+    let up = |file: &str| terminal.run(&["up", "--topology", file]);
+    up("nowhere.yaml").sentence(65, &["nowhere.yaml"]);
+    terminal.write("faults.yaml", "levels: [country]\nroot:\n  name: Italy!\n");
+    let ended = up("faults.yaml");
+    assert_eq!(ended.code, 65);
+    assert!(ended.err.contains("faults.yaml") && ended.err.contains("line 3"), "{}", ended.err);
+    let remote = "levels: [country]\nroot:\n  name: italy\n  gateway: https://italy.example\n";
+    terminal.write("remote.yaml", remote);
+    up("remote.yaml").sentence(65, &["italy", "https://italy.example", "http://127.0.0.1:"]);
+    // Two nodes at one address.
+    let text = std::fs::read_to_string(terminal.path("topology.yaml")).expect("the topology");
+    let [milan, navigli] = ["milan", "navigli"].map(|node| terminal.port(node).to_string());
+    terminal.write("twice.yaml", &text.replace(&navigli, &milan));
+    let ended = up("twice.yaml");
+    assert_eq!(ended.code, 65, "{}", ended.err);
+    assert!(!terminal.path(".funicular").exists());
+
+    let checked = terminal.run(&["check", "faults.yaml"]);
+    assert_eq!(checked.code, 65);
+    assert!(checked.out.contains("faults.yaml: line 3"), "{}", checked.out);
+    let good = terminal.run(&["check", "topology.yaml"]).good();
+    assert!(good.starts_with("topology.yaml: good: 3 nodes on 3 levels"), "{good}");
+    let tree = terminal.run(&["tree", "topology.yaml", "--json"]).good();
+    assert_eq!(json_of(&tree)[2]["parent"], "milan");
+}
+
+#[test]
+fn a_redis_server_that_is_not_there_is_named() {
+    let terminal = Terminal::open();
+    let up = ["up", "--topology", "topology.yaml", "--store", "redis", "--redis-server"];
+    terminal
+        .run(&[&up[..], &["/nonexistent"]].concat())
+        .sentence(69, &["/nonexistent", "install Redis", "--store memory"]);
+    // One that ends at once.
+    terminal.run(&[&up[..], &["/bin/false"]].concat()).sentence(69, &["italy", "ended with"]);
+    let deep = "d".repeat(100);
+    terminal
+        .run(&[&up[..5], &["--dir", &deep]].concat())
+        .sentence(65, &["too long for a socket", "--dir"]);
+    let wrong = terminal.run(&["up", "--store", "paper"]);
+    assert_eq!(wrong.code, 64, "{}", wrong.err);
+}
+
+#[tokio::test]
+async fn g2_on_redis_everything_is_there_after_a_restart() {
+    let terminal = Terminal::open();
+    let up = terminal.up(&["--store", "redis"]);
+    assert!(up.greeting.iter().any(|line| line.contains("one redis-server a node")));
+    for session in ["home", "away"] {
+        add(&terminal, session).await;
+    }
+    let away = ["offload", "away", "--function", "cart", "--node", "navigli"];
+    terminal.run(&away).good();
+    let (code, lines) = up.stop();
+    assert_eq!((code, lines.last().map(String::as_str)), (0, Some("stopping")));
+
+    let up = terminal.up(&["--store", "redis"]);
+    assert_eq!(items(&terminal, "home").await, (1, 0));
+    assert_eq!(items(&terminal, "away").await, (1, 1));
+    let found = terminal.run(&["where", "away", "--function", "cart", "--json"]).good();
+    assert_eq!(json_of(&found)["location"], json!("milan"));
+    terminal.run(&["onload", "away", "--function", "cart", "--node", "navigli"]).good();
+    assert_eq!(items(&terminal, "away").await, (1, 0));
+    assert_eq!(up.stop().0, 0);
+    // Nothing runs on: the sockets are closed.
+    for node in ["italy", "milan", "navigli"] {
+        let socket = terminal.path(&format!(".funicular/redis/{node}/socket"));
+        assert!(std::os::unix::net::UnixStream::connect(socket).is_err(), "{node}");
+    }
+}
+
+/// Killed, it cannot end its servers; the next one does, and goes on from their files.
+#[tokio::test]
+async fn g2_on_redis_everything_is_there_after_a_crash() {
+    let terminal = Terminal::open();
+    let up = terminal.up(&["--store", "redis"]);
+    add(&terminal, "ada").await;
+    up.kill9();
+    for round in 2..4 {
+        let up = terminal.up(&["--store", "redis"]);
+        add(&terminal, "ada").await;
+        assert_eq!(items(&terminal, "ada").await, (round, 0));
+        up.kill9();
+    }
+    let up = terminal.up(&["--store", "redis"]);
+    assert_eq!(items(&terminal, "ada").await, (3, 0));
+    assert_eq!(up.stop().0, 0);
+}
+
+#[tokio::test]
+async fn two_trees_do_not_share_a_directory_of_servers() {
+    let (terminal, other) = (Terminal::open(), Terminal::open());
+    let up = terminal.up(&["--store", "redis"]);
+    add(&terminal, "ada").await;
+    let dir = terminal.path(".funicular").display().to_string();
+    let args = ["up", "--topology", "topology.yaml", "--store", "redis", "--dir", &dir];
+    other.run(&args).sentence(69, &["another `funicular up`", &dir, "--dir"]);
+    assert_eq!(items(&terminal, "ada").await, (1, 0));
+    // The commands still find the tree that runs.
+    terminal.run(&["where", "ada", "--function", "cart"]).good();
+    assert_eq!(up.stop().0, 0);
+}
