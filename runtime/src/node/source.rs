@@ -6,7 +6,7 @@ use tokio::time::Instant;
 use super::{Failure, Node, Outcome};
 use crate::failpoint::reach;
 use crate::peers::messages::{MigrateCall, MoveAnswer, OpenAnswer};
-use crate::protocol::{self, Event, Refusal, Reply};
+use crate::protocol::{Event, Refusal, Reply};
 use crate::session::{NodeName, Page, Record, SessionId};
 use crate::store::Durability;
 
@@ -92,33 +92,24 @@ impl Node {
             return Err(Failure::BadCall(format!("{from} cannot speak for {}", call.target)));
         }
         reach("source.done").await;
-        let event = Event::Done { life: call.life(), epoch: call.epoch, to: from.clone() };
-        match self.admit(from) {
-            Err(Failure::Barred(node)) => {
-                return Err(self.only_superseded(call, &event, node).await?);
-            }
-            admitted => admitted?,
+        if let Err(refused) = self.admit(from) {
+            // A node that was given up gets no other answer than `superseded`.
+            let snapshot = self.snapshot(&call.session).await?;
+            return Err(match &snapshot.slot.record {
+                Some(Record::Owned { life, epoch, .. })
+                    if *life == call.life() && *epoch >= call.epoch =>
+                {
+                    Refusal::Superseded { epoch: *epoch }.into()
+                }
+                _ => refused,
+            });
         }
+        let event = Event::Done { life: call.life(), epoch: call.epoch, to: from.clone() };
         self.step(&call.session, &event, Durability::Synced).await?;
         reach("source.moved").await;
         self.local.over(&call.session);
         self.lines.changed(&call.session);
         Ok(self.answer(call, true))
-    }
-
-    /// A node that was given up learns whether a session went on without it. It
-    /// changes nothing.
-    async fn only_superseded(
-        &self,
-        call: &MigrateCall,
-        event: &Event,
-        barred: NodeName,
-    ) -> Outcome<Failure> {
-        let found = self.snapshot(&call.session).await?;
-        Ok(match protocol::step(&found.slot, self.here(), found.now, event) {
-            Err(refusal @ Refusal::Superseded { .. }) => Failure::Refused(refusal),
-            _ => Failure::Barred(barred),
-        })
     }
 
     /// `migrate-session`, phase `ask`: the source wants to know whether this node
@@ -128,11 +119,25 @@ impl Node {
         if call.target != *self.here() {
             return Err(Failure::BadCall(format!("this is not {}", call.target)));
         }
+        if self.local.works_on(&call.session, call.nonce) {
+            // It is under way: that is no answer, and there will be one.
+            return Err(Refusal::MoveOpen.into());
+        }
         let event = Event::Ask { life: call.life(), transfer: call.transfer() };
         let reply = self.step(&call.session, &event, Durability::Synced).await?;
         let installed = matches!(reply, Reply::Installed { .. });
         self.lines.changed(&call.session);
         Ok(self.answer(call, installed))
+    }
+
+    /// `migrate-session`, phase `closed`: the target says "no" without being asked.
+    pub(crate) async fn closed(&self, from: &NodeName, call: &MigrateCall) -> Outcome<MoveAnswer> {
+        self.meant_for_target(from, call)?;
+        let event = Event::Answer { transfer: call.transfer(), installed: false };
+        self.step(&call.session, &event, Durability::Synced).await?;
+        self.local.over(&call.session);
+        self.lines.changed(&call.session);
+        Ok(self.answer(call, false))
     }
 
     /// `migrate-session`, phase `agreed`: the target has a pull that nobody works
