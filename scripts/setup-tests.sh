@@ -3,9 +3,10 @@
 # a redis-server (one is started for each test that wants it), curl and Python's
 # requests (the clients that tests follow redirects with).
 #
-# Where Debian's own redis-server has no WAITAOF (before 7.2), a valkey-server from
-# its backports is put into target/tools, beside it and not into the system. Without
-# one, the tests of power loss with `everysec` say that they are skipped.
+# Two more servers are put into target/tools, beside the system and not into it, if
+# they are not there yet: a Redis 8, which can be waited for until the disk has what
+# was written (Debian 12 has 7.0), and a Valkey, which can not though it says so.
+# Without them the tests that need them say that they are skipped.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -41,56 +42,53 @@ install_missing() {
   fi
 }
 
-# Whether this server (7.2 or newer, or any Valkey) can be waited for.
-has_waitaof() {
-  local version
-  version=$("$1" --version 2>/dev/null | sed -n 's/.* v=\([0-9]*\.[0-9]*\).*/\1/p') || return 1
-  [ -n "$version" ] && [ "$(printf '%s\n' 7.2 "$version" | sort -V | head -n 1)" = 7.2 ]
-}
-
 tools=${CARGO_TARGET_DIR:-target}/tools
+loader=ld-linux-x86-64.so.2
 
-have_waitaof() {
-  local server
-  for server in "${FUNICULAR_WAITAOF_SERVER:-}" redis-server valkey-server \
-    "$tools/valkey-server"; do
-    [ -n "$server" ] && has_waitaof "$server" && return 0
-  done
-  return 1
-}
-
-unpack() {
-  local deb
-  for deb in "$1"/debs/*.deb; do dpkg -x "$deb" "$1/root" || return 1; done
-}
-
-# With lists and settings of its own, apt leaves the system as it is.
-fetch_valkey() {
-  local release keyring=/usr/share/keyrings/debian-archive-keyring.gpg
-  release=$(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release 2>/dev/null)
-  grep -q '^ID=debian$' /etc/os-release 2>/dev/null && [ -n "$release" ] && [ -r "$keyring" ] &&
-    command -v apt-get dpkg >/dev/null || return 1
-  local work status=0
-  work=$(mktemp -d)
+# fetch SUITE PACKAGE...: unpacks packages of Debian into $unpacked. With lists and
+# settings of its own, apt leaves the system as it is.
+fetch() {
+  local keyring=/usr/share/keyrings/debian-archive-keyring.gpg suite=$1 work=$unpacked deb
+  shift
+  [ -r "$keyring" ] && [ "$(uname -m)" = x86_64 ] && command -v apt-get dpkg >/dev/null ||
+    return 1
   mkdir -p "$work"/lists/partial "$work"/cache/archives/partial "$work"/debs
-  echo "deb [signed-by=$keyring] http://deb.debian.org/debian $release-backports main" \
-    >"$work/sources.list"
+  echo "deb [signed-by=$keyring] http://deb.debian.org/debian $suite main" >"$work/sources.list"
   local apt=(apt-get -qq -o "Dir::Etc::SourceList=$work/sources.list"
-    -o Dir::Etc::SourceParts=/dev/null -o "Dir::State::Lists=$work/lists"
-    -o "Dir::Cache=$work/cache" -o APT::Sandbox::User=
+    -o Dir::Etc::SourceParts=/dev/null -o Dir::Etc::PreferencesParts=/dev/null
+    -o "Dir::State::Lists=$work/lists" -o "Dir::Cache=$work/cache" -o APT::Sandbox::User=
     -o Acquire::Retries=2 -o Acquire::http::Timeout=20)
-  # The server itself is in the package of its tools.
-  {
-    "${apt[@]}" update &&
-      (cd "$work/debs" && "${apt[@]}" download valkey-server valkey-tools) &&
-      unpack "$work" &&
-      mkdir -p "$tools" &&
-      cp -L "$work/root/usr/bin/valkey-server" "$tools/valkey-server.new" &&
-      has_waitaof "$tools/valkey-server.new" &&
-      mv "$tools/valkey-server.new" "$tools/valkey-server"
-  } || status=1
-  rm -rf "$work" "$tools/valkey-server.new"
+  "${apt[@]}" update || return 1
+  (cd "$work/debs" && "${apt[@]}" download "$@") || return 1
+  for deb in "$work"/debs/*.deb; do dpkg -x "$deb" "$work/root" || return 1; done
+}
+
+# The server itself is in the package of its tools. It comes with the libraries it
+# was built for, which a system of another release does not have.
+fetch_server() {
+  local server=$1 suite=$2 unpacked status=0
+  unpacked=$(mktemp -d)
+  echo "setup: fetching $server from $suite into $tools"
+  fetch "$suite" "$server-server" "$server-tools" libc6 libatomic1 libgcc-s1 "libstdc++6" \
+    libjemalloc2 libcap2 liblzf1 libzstd1 libssl3t64 libsystemd0 zlib1g &&
+    place "$server" "$unpacked/root" || status=1
+  rm -rf "$unpacked"
   return "$status"
+}
+
+place() {
+  local server=$1 root=$2 home
+  home=$(mkdir -p "$tools/$server" && cd "$tools/$server" && pwd) || return 1
+  cp -L "$root/usr/bin/$server-server" "$home/server" &&
+    cp -aL "$root"/usr/lib/x86_64-linux-gnu/*.so* "$home/" &&
+    printf '#!/bin/sh\nhome=${0%%/*}/%s\nexec "$home/%s" --library-path "$home" "$home/server" "$@"\n' \
+      "$server" "$loader" >"$home/start" &&
+    chmod +x "$home/start" && "$home/$loader" --library-path "$home" "$home/server" --version \
+      >/dev/null && mv "$home/start" "$tools/$server-server"
+}
+
+is_redis_8() {
+  "$1" --version 2>/dev/null | grep -qE '^Redis server v=([89]|[1-9][0-9])\.'
 }
 
 done_something=
@@ -98,9 +96,14 @@ if [ "${#missing[@]}" -ne 0 ]; then
   install_missing
   done_something=yes
 fi
-if ! have_waitaof; then
-  echo "setup: fetching valkey-server, a server with WAITAOF, into $tools"
-  fetch_valkey || echo "setup: there is none to be had here; tests that need it are skipped" >&2
+if ! is_redis_8 redis-server && ! is_redis_8 "$tools/redis-server"; then
+  fetch_server redis trixie ||
+    echo "setup: no Redis 8 to be had here; tests that need it are skipped" >&2
+  done_something=yes
+fi
+if ! command -v valkey-server >/dev/null && ! [ -x "$tools/valkey-server" ]; then
+  fetch_server valkey trixie ||
+    echo "setup: no Valkey to be had here; tests that need it are skipped" >&2
   done_something=yes
 fi
 [ -n "$done_something" ] && echo "setup: done" || echo "setup: nothing is missing"

@@ -2,15 +2,15 @@
 //! ready in milliseconds, gone with the test.
 //!
 //! `FUNICULAR_REDIS_SERVER` names another binary than `redis-server`, for example
-//! `valkey-server`; without either, the other one on `PATH` is taken. A setup that
-//! [needs `WAITAOF`](waitaof_server) takes the first server that has it, as
+//! `valkey-server`; without either, the other one on `PATH` is taken. Tests that need
+//! a [`WAITAOF` that keeps its word](waitaof_server), or one that does not, take what
 //! `scripts/setup-tests.sh` provides.
 //!
 //! **Power loss** is a `SIGKILL` after which the append-only file is cut back to
 //! what is known to have reached the disk. What that is depends on the server:
 //!
 //! - `appendfsync always`: everything that was answered; nothing is cut.
-//! - A server with `WAITAOF`: a sampler writes and waits for the disk all the time
+//! - A server whose `WAITAOF` keeps its word: a sampler writes and waits for the disk all the time
 //!   and notes the file's length at each answer. Everything for which anybody's
 //!   `WAITAOF` was answered is before that mark, because all who wait for one
 //!   sync are answered together.
@@ -45,8 +45,8 @@ pub struct Setup {
     pub policy: &'static str,
     /// Listen on a free TCP port of the loopback instead of a socket.
     pub tcp: bool,
-    /// Take a server with `WAITAOF`, see [`waitaof_server`].
-    pub waitaof: bool,
+    /// Take this server instead of the usual one, see [`waitaof_server`].
+    pub program: Option<PathBuf>,
 }
 
 impl Default for Setup {
@@ -57,7 +57,7 @@ impl Default for Setup {
             maxmemory: 0,
             policy: "noeviction",
             tcp: false,
-            waitaof: false,
+            program: None,
         }
     }
 }
@@ -95,29 +95,30 @@ fn named(variable: &str) -> Option<PathBuf> {
     std::env::var_os(variable).map(PathBuf::from)
 }
 
-/// A server with `WAITAOF` (Redis from 7.2 on, or Valkey), if there is one:
-/// `FUNICULAR_WAITAOF_SERVER`, on `PATH`, or in `target/tools`.
-pub fn waitaof_server() -> Option<PathBuf> {
+/// What `scripts/setup-tests.sh` put beside the system's own servers.
+fn tool(name: &str) -> Option<PathBuf> {
     let test = std::env::current_exe().ok()?;
-    let tools = test.ancestors().nth(3)?.join("tools/valkey-server");
-    let known = [
-        named("FUNICULAR_WAITAOF_SERVER"),
-        named("FUNICULAR_REDIS_SERVER"),
-        on_path("redis-server"),
-        on_path("valkey-server"),
-        Some(tools),
-    ];
-    known.into_iter().flatten().find(|server| has_waitaof(server))
+    Some(test.ancestors().nth(3)?.join("tools").join(name)).filter(|file| file.exists())
 }
 
-/// Whether a server of this version can be waited for: it says `… v=8.0.1 …`.
-fn has_waitaof(server: &Path) -> bool {
+/// A server whose `WAITAOF` keeps its word, if there is one: a Redis from 8.0 on,
+/// named in `FUNICULAR_REDIS_SERVER`, on `PATH` or in `target/tools`.
+pub fn waitaof_server() -> Option<PathBuf> {
+    let known = [named("FUNICULAR_REDIS_SERVER"), on_path("redis-server"), tool("redis-server")];
+    known.into_iter().flatten().find(|server| keeps_its_word(server))
+}
+
+/// A server that answers `WAITAOF` too early, if there is one: a Valkey.
+pub fn hasty_server() -> Option<PathBuf> {
+    on_path("valkey-server").or_else(|| tool("valkey-server"))
+}
+
+/// Whether a server is one of those; it says `Redis server v=8.0.2 …`.
+fn keeps_its_word(server: &Path) -> bool {
     let Ok(said) = Command::new(server).arg("--version").output() else { return false };
     let said = String::from_utf8_lossy(&said.stdout);
-    let version = said.split_whitespace().find_map(|word| word.strip_prefix("v="));
-    let mut numbers = version.into_iter().flat_map(|v| v.split('.')).map(str::parse::<u32>);
-    matches!((numbers.next(), numbers.next()), (Some(Ok(major)), Some(Ok(minor)))
-        if (major, minor) >= (7, 2))
+    let version = said.strip_prefix("Redis server v=").unwrap_or_default();
+    version.split('.').next().and_then(|major| major.parse::<u32>().ok()) >= Some(8)
 }
 
 fn binary() -> PathBuf {
@@ -172,12 +173,7 @@ impl RedisServer {
             config.push_str("unixsocket socket\n");
         }
         fs::write(self.dir.path().join("redis.conf"), config).expect("the configuration");
-        let program = if setup.waitaof {
-            waitaof_server().expect("a server with WAITAOF: run scripts/setup-tests.sh")
-        } else {
-            binary()
-        };
-        let child = Command::new(program)
+        let child = Command::new(self.program())
             .arg("redis.conf")
             .current_dir(self.dir.path())
             .stdin(Stdio::null())
@@ -192,12 +188,17 @@ impl RedisServer {
             assert!(begun.elapsed() < PATIENCE, "redis-server is not ready: {}", log());
             std::thread::sleep(Duration::from_millis(2));
         }
-        if self.setup.appendonly && self.setup.appendfsync == "everysec" && self.has_waitaof() {
+        let everysec = self.setup.appendonly && self.setup.appendfsync == "everysec";
+        if everysec && waitaof_server().is_some_and(|server| server == self.program()) {
             self.sample();
         }
     }
 
-    /// Whether the server can be waited for.
+    fn program(&self) -> PathBuf {
+        self.setup.program.clone().unwrap_or_else(binary)
+    }
+
+    /// Whether the server has `WAITAOF`, whatever that is worth.
     pub fn has_waitaof(&self) -> bool {
         let about = self.cli(&["COMMAND", "INFO", "WAITAOF"]);
         matches!(about, redis::Value::Array(found) if matches!(&found[..], [redis::Value::Array(_)]))
@@ -410,7 +411,7 @@ mod tests {
         server.power_loss();
         server.restart();
         assert!(server.number(&["GET", "a"]) <= 2);
-        if !server.has_waitaof() {
+        if server.sampler.is_none() {
             assert_eq!(server.number(&["GET", "a"]), 1);
         }
     }

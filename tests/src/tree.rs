@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use crate::operator::Operator;
-use crate::redis::{RedisServer, Setup};
+use crate::redis::{RedisServer, Setup, hasty_server, waitaof_server};
 
 /// How long a process may take to serve or to end.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -31,8 +31,10 @@ pub enum Store {
     /// In a Redis each, whose append-only file is synced as said (`always`,
     /// `everysec`).
     Redis(&'static str),
-    /// In a server with `WAITAOF` each, synced every second.
+    /// In a server each that is synced every second and can be waited for.
     Waitaof,
+    /// The same with a server that answers too early when it is waited for.
+    Hasty,
 }
 
 /// Makes a test of each function, on either kind of [`Store`]: `memory::name` and
@@ -127,6 +129,11 @@ pub fn free_port() -> u16 {
     }
 }
 
+fn everysec(program: Option<PathBuf>) -> RedisServer {
+    assert!(program.is_some(), "there is no such server here: run scripts/setup-tests.sh");
+    RedisServer::start(Setup { program, ..Setup::durable("everysec") })
+}
+
 impl Plan {
     fn new(shape: Shape, store: Store) -> Self {
         Self { shape, store, function: "probe", settings: BTreeMap::new(), entries: &[] }
@@ -202,10 +209,8 @@ impl Plan {
             let redis = match self.store {
                 Store::Memory => None,
                 Store::Redis(sync) => Some(RedisServer::start(Setup::durable(sync))),
-                Store::Waitaof => {
-                    let setup = Setup { waitaof: true, ..Setup::durable("everysec") };
-                    Some(RedisServer::start(setup))
-                }
+                Store::Waitaof => Some(everysec(waitaof_server())),
+                Store::Hasty => Some(everysec(hasty_server())),
             };
             let mut settings = self.settings.clone();
             std::fs::create_dir_all(dir.path().join("failpoints").join(name)).expect("a directory");

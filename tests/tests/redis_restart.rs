@@ -119,7 +119,7 @@ async fn g1_a_forgotten_freeze_is_a_freeze_again() {
     source.store.recover_restart().await.unwrap();
     let record = source.snapshot(&id).await.slot.record;
     assert!(matches!(record, Some(Record::Migrating { .. })), "{record:?}");
-    assert_eq!(source.store.pending(10).await.unwrap(), [id.clone()]);
+    assert_eq!(source.store.pending(10).await.unwrap(), std::slice::from_ref(&id));
     moving.settle(&source, &target).await;
 }
 

@@ -89,6 +89,7 @@ on_each_pair! {
         g2_a_lost_page_is_noticed
         g2_nothing_installs_without_its_pages
         g2_a_session_comes_back
+        g2_an_idle_session_outlives_a_young_clock
         g1_a_closed_pull_takes_no_pages
         g1_only_a_frozen_session_is_exported
         g3_the_window_moves_along

@@ -16,6 +16,8 @@ struct Memory {
     frozen: HashMap<SessionId, Instant>,
     /// Source: when the target of a move was last heard of. A silent one is asked.
     heard: HashMap<SessionId, (Nonce, Instant)>,
+    /// Source: moves that this process is doing something for, and how often.
+    answering: HashMap<Nonce, usize>,
     /// Target: since when this process knows that a session arrived.
     arrived: HashMap<SessionId, (Epoch, Instant)>,
     /// Target: pulls that a task of this process works on.
@@ -35,6 +37,14 @@ pub(super) struct Local {
 pub(super) struct Pulling {
     local: Arc<Local>,
     session: SessionId,
+}
+
+/// A step that the target of a move asked for and waits for, until this is dropped.
+#[derive(Debug)]
+pub(super) struct Answering<'a> {
+    local: &'a Local,
+    session: &'a SessionId,
+    nonce: Nonce,
 }
 
 impl Local {
@@ -62,10 +72,20 @@ impl Local {
         self.memory.lock().heard.insert(session.clone(), (nonce, Instant::now()));
     }
 
+    /// The target was heard of and waits for an answer: it is not silent, however
+    /// long the answer takes.
+    pub(super) fn answering<'a>(&'a self, session: &'a SessionId, nonce: Nonce) -> Answering<'a> {
+        *self.memory.lock().answering.entry(nonce).or_default() += 1;
+        Answering { local: self, session, nonce }
+    }
+
     /// Whether the target of a move has been silent for `long`. Another replica may
     /// be talking to it: this process counts from when it first saw the move.
     pub(super) fn silent_for(&self, session: &SessionId, nonce: Nonce, long: Duration) -> bool {
         let mut memory = self.memory.lock();
+        if memory.answering.contains_key(&nonce) {
+            return false;
+        }
         match memory.heard.get(session) {
             Some((known, heard)) if *known == nonce => heard.elapsed() >= long,
             _ => {
@@ -151,6 +171,19 @@ impl Local {
                 Duration::ZERO
             }
         }
+    }
+}
+
+impl Drop for Answering<'_> {
+    fn drop(&mut self) {
+        let mut memory = self.local.memory.lock();
+        if let Some(times) = memory.answering.get_mut(&self.nonce) {
+            *times -= 1;
+            if *times == 0 {
+                memory.answering.remove(&self.nonce);
+            }
+        }
+        memory.heard.insert(self.session.clone(), (self.nonce, Instant::now()));
     }
 }
 

@@ -24,9 +24,11 @@ impl Node {
         self.meant_for_target(from, call)?;
         reach("source.agree").await;
         let event = Event::Agree { life: call.life(), transfer: call.transfer() };
-        self.local.heard(&call.session, call.nonce);
-        // Rule 3: the intent is durable before it is said.
+        // Rule 3: the intent is durable before it is said, which may take longer than
+        // a target may be silent.
+        let answering = self.local.answering(&call.session, call.nonce);
         self.step(&call.session, &event, Durability::Synced).await?;
+        drop(answering);
         reach("source.agreed").await;
         let snapshot = self.snapshot(&call.session).await?;
         Ok(OpenAnswer {

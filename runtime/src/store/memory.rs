@@ -47,6 +47,10 @@ struct State {
     lost_and_found: Vec<(SessionId, FieldMap)>,
 }
 
+/// What the clock says when the store is made: no idle time that a session brings
+/// along reaches back before zero, where everything is unused for ever.
+const START: Millis = 1 << 40;
+
 /// The embedded store of one function at one node.
 #[derive(Debug)]
 pub struct MemoryStore {
@@ -62,8 +66,7 @@ impl MemoryStore {
     }
 
     fn clock(&self) -> Millis {
-        // Never zero, so that "never" and "at the start" differ.
-        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX) + 1
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX) + START
     }
 
     fn apply(

@@ -63,8 +63,8 @@ pub enum Promise {
     Always,
     /// `WAITAOF`: what asks for it is on disk before its reply.
     WaitAof,
-    /// An append-only file without a way to wait for it: power loss may cost
-    /// the last second, protocol steps included.
+    /// An append-only file without a way to wait for it, or none that can be
+    /// relied on: power loss may cost the last second, protocol steps included.
     Everysec,
     /// No append-only file: a restart of the store loses its sessions.
     None,
@@ -78,8 +78,8 @@ impl Promise {
             Self::Everysec => Some(
                 "power loss may cost the last second of what this Redis wrote, steps of moves \
                  included, and with them the single owner of a session that was moving: set \
-                 `appendfsync always`, or `appendfsync everysec` on a server with WAITAOF \
-                 (Redis 7.2 or newer, Valkey)",
+                 `appendfsync always`, or take a Redis that can be waited for, 8.0 or newer \
+                 (Redis 7.4 and Valkey 8 answer WAITAOF before the disk has it)",
             ),
             Self::None => Some(
                 "this Redis keeps no append-only file, so its restart loses all its sessions: \

@@ -176,7 +176,7 @@ pub async fn g2_an_outbox_keeps_its_order_until_delivered(bench: &Bench) {
     assert_eq!(bench.snapshot(&id).await.slot.outbox, 6);
     // Without data, the version stays.
     assert_eq!(bench.snapshot(&id).await.version, 0);
-    assert_eq!(store.pending(10).await.unwrap(), [id.clone()]);
+    assert_eq!(store.pending(10).await.unwrap(), std::slice::from_ref(&id));
     for (place, entry) in [(3, &ids[3]), (0, &ids[0]), (0, &ids[0])] {
         store.delivered(&id, entry).await.unwrap();
         if expected.get(place).is_some_and(|known| known.id == *entry) {

@@ -33,7 +33,10 @@ pub async fn residents_are_listed_by_last_use(bench: &Bench, other: &Bench) {
     assert_eq!(residents(bench, Some(&ours), 10).await, ids);
     assert_eq!(residents(bench, Some(&ours), 2).await, ids[..2]);
     assert_eq!(residents(bench, Some(&ours), 0).await, []);
-    assert_eq!(residents(bench, Some(&[other.node.clone()]), 10).await, [foreign.clone()]);
+    assert_eq!(
+        residents(bench, Some(std::slice::from_ref(&other.node)), 10).await,
+        std::slice::from_ref(&foreign)
+    );
     assert_eq!(residents(bench, Some(&[node("nobody")]), 10).await, []);
     assert_eq!(residents(bench, Some(&[]), 10).await, []);
     let found = bench.store.residents(Some(&ours), 1).await.unwrap().remove(0);
@@ -68,7 +71,7 @@ pub async fn g4_old_pointers_are_listed(source: &Bench, target: &Bench) {
     source.write(&id, vec![set("k", "v")]).await;
     Move::whole(source, target, &id).await;
     let later = source.now().await + 1000;
-    assert_eq!(source.store.old_pointers(later, 10).await.unwrap(), [id.clone()]);
+    assert_eq!(source.store.old_pointers(later, 10).await.unwrap(), std::slice::from_ref(&id));
     assert_eq!(source.store.old_pointers(later, 0).await.unwrap(), []);
     assert_eq!(source.store.old_pointers(1, 10).await.unwrap(), []);
     Move::whole(target, source, &id).await;

@@ -103,7 +103,7 @@ pub async fn g3_the_window_moves_along(source: &Bench, target: &Bench) {
     assert!(snapshot.slot.used + 30 <= now, "idle time moves along");
     assert_eq!(snapshot.slot.outbox, 2);
     assert_eq!(target.store.outbox(&id, 10).await.unwrap(), outbox);
-    assert_eq!(target.store.pending(10).await.unwrap(), [id.clone()]);
+    assert_eq!(target.store.pending(10).await.unwrap(), std::slice::from_ref(&id));
     for name in ["r0", "r39", "last"] {
         let mut again = ask(Access::Write);
         again.request = Some(request(name));
@@ -118,7 +118,7 @@ pub async fn g3_the_window_moves_along(source: &Bench, target: &Bench) {
     // A commit whose reply was lost is known at its new place, by its request id.
     assert_eq!(target.commit(&id, &commit).await, Committed::AlreadyCommitted);
     // The order moved along too: the next ones push the oldest out.
-    for number in 0..=(1024 - 41) {
+    for number in 0..=1024 - 41 {
         target.write_as(&id, &format!("n{number}"), vec![]).await;
     }
     assert!(target.store.remembered(&id, &request("r0")).await.unwrap().is_none());
@@ -256,4 +256,25 @@ pub async fn g3_a_commit_is_known_after_the_session_left(source: &Bench, target:
     Move::whole(target, source, &id).await;
     assert_eq!(source.commit(&id, &commit).await, Committed::AlreadyCommitted);
     assert_eq!(source.snapshot(&id).await.version, 1);
+}
+
+/// A node that was started a moment ago takes a session that was idle for longer.
+pub async fn g2_an_idle_session_outlives_a_young_clock(source: &Bench, target: &Bench) {
+    const HOUR: u64 = 3_600_000;
+    let id = session("s");
+    source.write(&id, vec![set("a", "1")]).await;
+    let moving = Move::agree(source, target, &id).await;
+    moving.freeze(source).await;
+    let nonce = moving.pull.nonce;
+    let mut page = source.store.export(&id, nonce, None).await.unwrap().unwrap();
+    page.totals.as_mut().unwrap().idle = HOUR;
+    assert_eq!(target.store.stage(&id, nonce, &page).await.unwrap(), Staged::Complete);
+    moving.install(target).await.unwrap();
+    moving.settle(source, target).await;
+    target.step(&id, &Event::Told { epoch: 2 }).await.unwrap();
+    let (used, now) = (target.snapshot(&id).await.slot.used, target.now().await);
+    assert!(used + HOUR <= now && used + HOUR + 10_000 > now, "{used}, {now}");
+    let expire = |unused: u64| Event::Expire { unused_since: now.saturating_sub(unused) };
+    assert_eq!(target.step(&id, &expire(2 * HOUR)).await, Err(Refusal::InUse));
+    assert_eq!(target.step(&id, &expire(HOUR / 2)).await, Ok(Reply::Changed));
 }

@@ -113,7 +113,7 @@ pub async fn g2_a_session_that_ends_away_tells_home(home: &Bench, away: &Bench) 
     assert_eq!(away.step(&id, &expire).await, Ok(Reply::Changed));
     let slot = away.snapshot(&id).await.slot;
     assert!(matches!(slot.record, Some(Record::Expired { epoch: 2, .. })));
-    assert_eq!(away.store.pending(10).await.unwrap(), [id.clone()]);
+    assert_eq!(away.store.pending(10).await.unwrap(), std::slice::from_ref(&id));
     assert_eq!(away.dump(&id).await, None);
     let told = Event::HomeExpired { life, epoch: 2 };
     assert_eq!(home.step(&id, &told).await, Ok(Reply::Changed));

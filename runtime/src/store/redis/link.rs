@@ -37,6 +37,11 @@ impl Link {
         Self { manager: self.manager.clone(), timeout }
     }
 
+    /// How long a call may take.
+    pub(super) fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
     /// One command.
     pub(super) async fn call(&self, cmd: &Cmd) -> StoreResult<Value> {
         let mut manager = self.manager.clone();
@@ -123,11 +128,13 @@ async fn in_time<T>(
 
 /// What an error of Redis or of its connection means for the node.
 pub(super) fn failure(error: &RedisError) -> StoreError {
+    let in_script = || error.detail().is_some_and(|detail| detail.contains("user_script"));
     match error.code() {
         Some("NOSCRIPT") => StoreError::Restarted,
         Some("OOM") => StoreError::Full,
         // A script met something that it did not expect.
-        Some("ERR" | "WRONGTYPE") => StoreError::Corrupt(error.to_string()),
+        Some("WRONGTYPE") => StoreError::Corrupt(error.to_string()),
+        Some("ERR") if in_script() => StoreError::Corrupt(error.to_string()),
         _ => StoreError::Unavailable(error.to_string()),
     }
 }

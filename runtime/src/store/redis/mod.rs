@@ -38,7 +38,7 @@ pub use self::options::{ConnectError, RedisOptions};
 use self::index::Touches;
 use self::keys::Keys;
 use self::link::Link;
-use self::options::Server;
+use self::options::{Server, Sync};
 use self::reply::Parts;
 use self::scripts::{Script, Scripts};
 use self::sync::{Run, Syncer};
@@ -106,17 +106,22 @@ impl RedisStore {
         let unreachable = |error: redis::RedisError| ConnectError::Unreachable(error.to_string());
         let client = Client::open(address).map_err(unreachable)?;
         let link = Link::open(client.clone(), &options).await.map_err(unreachable)?;
-        let server = examine(&link).await?;
-        let waits = match server.promise {
-            Promise::WaitAof => Link::open(client.clone(), &options).await.map_err(unreachable)?,
-            _ => link.clone(),
-        };
+        let mut server = examine(&link).await?;
+        let (keys, scripts) = (Keys::new(&options.prefix, &scope.function), Scripts::new(&whose));
+        let mut waits = link.clone();
+        if server.promise == Promise::WaitAof {
+            waits = Link::open(client.clone(), &options).await.map_err(unreachable)?;
+            let kept = sync::keeps_its_word(&waits, &keys, &scripts).await;
+            if !kept.map_err(|error| ConnectError::Unreachable(error.to_string()))? {
+                server.promise = Promise::Everysec;
+            }
+        }
         let core = Arc::new_cyclic(|this| Core {
             this: this.clone(),
             client,
             link,
-            keys: Keys::new(&options.prefix, &scope.function),
-            scripts: Scripts::new(&whose),
+            keys,
+            scripts,
             server,
             syncer: Syncer::new(&waits, &options),
             touches: Touches::default(),
@@ -144,7 +149,8 @@ async fn examine(link: &Link) -> Result<Server, ConnectError> {
     for section in ["server", "memory", "persistence"] {
         pipe.cmd("INFO").arg(section);
     }
-    pipe.cmd("CONFIG").arg("GET").arg("appendfsync");
+    let config = ["appendfsync", "no-appendfsync-on-rewrite"];
+    pipe.cmd("CONFIG").arg("GET").arg(&config);
     pipe.cmd("COMMAND").arg("INFO").arg("WAITAOF");
     let unreachable = |error: super::StoreError| ConnectError::Unreachable(error.to_string());
     let answers = link.pipe(&pipe).await.map_err(unreachable)?;
@@ -155,14 +161,17 @@ async fn examine(link: &Link) -> Result<Server, ConnectError> {
         text += &next().and_then(reply::text).map_err(unreachable)?;
     }
     // A hosted Redis may forbid CONFIG; then the weaker promise is assumed.
-    let setting = next().and_then(Parts::new).and_then(|mut parts| {
-        parts.value()?;
-        parts.text()
-    });
+    let mut sync = Sync::default();
+    for (name, value) in next().and_then(reply::pairs).unwrap_or_default() {
+        match name.as_str() {
+            "appendfsync" => sync.appendfsync = String::from_utf8(value.into()).ok(),
+            _ => sync.pauses = value == "yes",
+        }
+    }
     let waitaof = next().and_then(Parts::new).is_ok_and(
         |mut found| matches!(found.next(), Some(Value::Array(about)) if !about.is_empty()),
     );
-    Server::judge(&text, setting.ok().as_deref(), waitaof)
+    Server::judge(&text, &sync, waitaof)
 }
 
 impl Core {
@@ -179,15 +188,16 @@ impl Core {
     async fn set_setting(&self, name: &str, value: Option<&str>) -> StoreResult<Option<String>> {
         let mut cmd = self.scripts.start(Script::Setting, 1, 128);
         cmd.arg(self.keys.settings()).arg(name).arg(value);
+        if self.server.promise != Promise::WaitAof {
+            return optional(self.link.call(&cmd).await?);
+        }
         let mut pipe = Pipeline::with_capacity(2);
         pipe.add_command(cmd);
         Run::ask(&mut pipe);
         let mut answers = self.link.pipe(&pipe).await?.into_iter();
         let mut next = || answers.next().unwrap_or(Ok(Value::Nil));
         let old = optional(next()?)?;
-        if self.server.promise == Promise::WaitAof {
-            self.syncer.wait(&self.keys, &self.scripts, &Run::read(next()?)?).await?;
-        }
+        self.syncer.wait(&self.keys, &self.scripts, &Run::read(next()?)?).await?;
         Ok(old)
     }
 

@@ -59,19 +59,24 @@ pub(super) struct Server {
     pub(super) promise: Promise,
 }
 
+/// How the server syncs its append-only file, as far as it says.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Sync {
+    /// `always`, `everysec` or `no`; `None` where `CONFIG` is forbidden.
+    pub(super) appendfsync: Option<String>,
+    /// Nothing is synced while the file is rewritten (`no-appendfsync-on-rewrite`).
+    pub(super) pauses: bool,
+}
+
 /// One line's value in the text that `INFO` answers.
 pub(super) fn info<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
 }
 
 impl Server {
-    /// Judges what the server says of itself: the texts of `INFO`, its
-    /// `appendfsync` (if it may be read), and whether it knows `WAITAOF`.
-    pub(super) fn judge(
-        text: &str,
-        appendfsync: Option<&str>,
-        waitaof: bool,
-    ) -> Result<Self, ConnectError> {
+    /// Judges what the server says of itself: the texts of `INFO`, what it may be
+    /// asked of its configuration, and whether it knows `WAITAOF`.
+    pub(super) fn judge(text: &str, sync: &Sync, waitaof: bool) -> Result<Self, ConnectError> {
         let version = info(text, "redis_version").unwrap_or("unknown");
         let major = version.split('.').next().and_then(|major| major.parse::<u32>().ok());
         if major.is_none_or(|major| major < 7) {
@@ -81,8 +86,8 @@ impl Server {
         if policy != "noeviction" {
             return Err(ConnectError::Evicts(policy.to_owned()));
         }
-        let promise = match (info(text, "aof_enabled"), appendfsync) {
-            (Some("1"), Some("always")) => Promise::Always,
+        let promise = match (info(text, "aof_enabled"), sync.appendfsync.as_deref()) {
+            (Some("1"), Some("always")) if !sync.pauses => Promise::Always,
             // Nobody ever syncs: there is nothing to wait for.
             (Some("1"), Some("no")) => Promise::Everysec,
             (Some("1"), _) if waitaof => Promise::WaitAof,
@@ -104,19 +109,26 @@ mod tests {
     #[test]
     fn g2_the_promise_is_what_the_server_keeps() {
         let text = server("7.2.5", "noeviction", 1);
-        let promise = |fsync, wait| Server::judge(&text, fsync, wait).unwrap().promise;
+        let promise = |fsync: Option<&str>, wait| {
+            let sync = Sync { appendfsync: fsync.map(str::to_owned), pauses: false };
+            Server::judge(&text, &sync, wait).unwrap().promise
+        };
         assert_eq!(promise(Some("always"), true), Promise::Always);
         assert_eq!(promise(Some("everysec"), true), Promise::WaitAof);
         assert_eq!(promise(Some("everysec"), false), Promise::Everysec);
         assert_eq!(promise(Some("no"), true), Promise::Everysec);
         assert_eq!(promise(None, false), Promise::Everysec);
         let off = server("7.2.5", "noeviction", 0);
-        assert_eq!(Server::judge(&off, Some("always"), true).unwrap().promise, Promise::None);
+        let always = Sync { appendfsync: Some("always".to_owned()), pauses: false };
+        assert_eq!(Server::judge(&off, &always, true).unwrap().promise, Promise::None);
+        let pausing = Sync { pauses: true, ..always };
+        let weaker = |wait| Server::judge(&text, &pausing, wait).unwrap().promise;
+        assert_eq!((weaker(true), weaker(false)), (Promise::WaitAof, Promise::Everysec));
     }
 
     #[test]
     fn a_server_that_will_not_do_is_refused() {
-        let judge = |text: &str| Server::judge(text, None, false);
+        let judge = |text: &str| Server::judge(text, &Sync::default(), false);
         assert!(matches!(judge(&server("6.2.1", "noeviction", 1)), Err(ConnectError::TooOld(_))));
         assert!(matches!(judge(&server("7.0.0", "allkeys-lru", 1)), Err(ConnectError::Evicts(_))));
         assert!(matches!(judge(""), Err(ConnectError::TooOld(_))));

@@ -6,9 +6,11 @@
 //! restart in between, so the server's run id is compared.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use redis::{Pipeline, Value};
 use tokio::sync::Mutex;
+use tokio::time::Instant;
 
 use super::keys::Keys;
 use super::link::{Link, Tie};
@@ -112,6 +114,37 @@ pub(super) async fn to_disk(
     pipe.cmd("WAITAOF").arg(1).arg(0).arg(timeout_ms);
     Run::ask(&mut pipe);
     read(tie.pipe(&pipe).await?).map(drop)
+}
+
+/// How long the first of three waits may take, and each of the others.
+const WAITS: [u64; 3] = [3000, 500, 500];
+
+/// Whether `WAITAOF` is answered only when the disk has what was written.
+///
+/// Some servers (Redis 7.4, Valkey 8) answer it at once unless a sync is under way.
+/// With `everysec` a server begins a sync at most once a second, so that three
+/// writes, each waited for, take two seconds or more.
+pub(super) async fn keeps_its_word(
+    link: &Link,
+    keys: &Keys,
+    scripts: &Scripts,
+) -> StoreResult<bool> {
+    let began = Instant::now();
+    for limit in WAITS {
+        let mut write = scripts.recovering(Script::Index, 1);
+        write.arg(keys.sync()).arg("incr");
+        let mut pipe = Pipeline::with_capacity(2);
+        pipe.add_command(write);
+        pipe.cmd("WAITAOF").arg(1).arg(0).arg(limit);
+        let link = link.with_timeout(Duration::from_millis(limit) + link.timeout());
+        let mut answers = link.pipe(&pipe).await?.into_iter();
+        let mut next = || answers.next().unwrap_or(Ok(Value::Nil));
+        next()?;
+        if Parts::new(next()?)?.number()? == 0 {
+            return Ok(true);
+        }
+    }
+    Ok(began.elapsed() >= Duration::from_millis(1900))
 }
 
 /// Reads the answers to a write, a wait, and the question for the run.

@@ -9,8 +9,8 @@
 local META = KEYS[1]
 local now = clock()
 local write = ARGV[1] == 'w'
-local r, h, p, u, l, w, a, v, b =
-  unpack(call('HMGET', META, 'r', 'h', 'p', 'u', 'l', 'w', 'a', 'v', 'b'))
+local r, h, u, l, w, a, v, b =
+  unpack(call('HMGET', META, 'r', 'h', 'u', 'l', 'w', 'a', 'v', 'b'))
 
 local function other()
   return {0, text(now), call('HMGET', META, 'r', 'h', 'n', 't', 's', 'u', 'k', 'p', 'g', 'f',
@@ -23,7 +23,7 @@ local function run(created, touch)
   if bytes == 0 then
     fields = {}
   -- A hash of very many small fields is read on demand, however few its bytes.
-  elseif bytes <= tonumber(ARGV[8]) and call('HLEN', KEYS[2]) <= 4096 then
+  elseif bytes <= tonumber(ARGV[8]) and (bytes <= 4096 or call('HLEN', KEYS[2]) <= 4096) then
     fields = call('HGETALL', KEYS[2])
   end
   return {1, created, touch, text(now), r, h, v or '0', b or '0', fields}
@@ -34,7 +34,7 @@ local function lease()
 end
 
 if not r then
-  if given(p) or ARGV[4] == '' then return other() end
+  if ARGV[4] == '' or given(call('HGET', META, 'p')) then return other() end
   r, h = ARGV[4], ARGV[5]
   if write then
     call('HSET', META, 'r', r, 'h', h, 'a', text(now), 'l', lease())

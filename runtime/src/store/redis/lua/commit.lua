@@ -10,10 +10,10 @@
 -- The changes do what `session::fields::apply` does; a plan is made first, so
 -- that nothing is written when the session would grow too large.
 local META, DATA, WINDOW, ORDER, OUTBOX = unpack(KEYS)
-local r, h, l, e, b, v = unpack(call('HMGET', META, 'r', 'h', 'l', 'e', 'b', 'v'))
+local r, h, l, b, v = unpack(call('HMGET', META, 'r', 'h', 'l', 'b', 'v'))
 
 if not l or sub(l, 1, 22) ~= ARGV[1] then
-  if e == ARGV[1] then return 2 end
+  if call('HGET', META, 'e') == ARGV[1] then return 2 end
   local known = ARGV[5] ~= '' and call('HGET', WINDOW, ARGV[5])
   if known and sub(known, 14, 35) == ARGV[1] then return 2 end
   return 3
@@ -161,7 +161,7 @@ if outgoing > 0 then
 end
 
 if ARGV[5] ~= '' then
-  local stamp = string.format('%013.0f', now)
+  local stamp = string.format('%013d', now)
   if call('HSET', WINDOW, ARGV[5], stamp .. ARGV[6]) == 1 then
     call('RPUSH', ORDER, stamp .. ARGV[5])
   end

@@ -15,7 +15,7 @@ local function clock()
 end
 
 local function text(number)
-  return string.format('%.0f', number)
+  return string.format('%d', number)
 end
 
 local function given(value)

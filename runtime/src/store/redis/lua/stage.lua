@@ -48,7 +48,7 @@ call('HSET', STAGE, 'b', text(bytes))
 local now = clock()
 for _ = 1, tonumber(take()) do
   local id, age, entry = take(), take(), take()
-  local stamp = string.format('%013.0f', math.max(0, now - age))
+  local stamp = string.format('%013d', math.max(0, now - age))
   if call('HSET', WINDOW, id, stamp .. entry) == 1 then call('RPUSH', ORDER, stamp .. id) end
 end
 for _ = 1, tonumber(take()) do
