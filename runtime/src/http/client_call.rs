@@ -38,7 +38,7 @@ pub(super) async fn handle(service: &Service, incoming: Incoming) -> Response {
 }
 
 /// Caches between here and the client must not give one session's answer to another.
-fn varies(mut response: Response) -> Response {
+pub(super) fn varies(mut response: Response) -> Response {
     response.headers_mut().append(header::VARY, HeaderValue::from_static("X-session"));
     response
 }

@@ -13,13 +13,15 @@ impl Node {
     pub(super) async fn tell_home_now(&self, session: &SessionId) {
         if let Err(failure) = self.tell_home(session).await {
             tracing::debug!(node = %self.here(), %failure, "home has not been told yet");
-            self.wake.notify_one();
         }
     }
 
     /// Tells home, and writes down that it knows.
     pub(super) async fn tell_home(&self, session: &SessionId) -> Outcome<()> {
         let snapshot = self.snapshot(session).await?;
+        if snapshot.slot.pending() {
+            self.on_disk(session).await?;
+        }
         match &snapshot.slot.record {
             Some(Record::Owned { life, epoch, untold: true, .. }) => {
                 self.update_home(session, life, *epoch, self.here(), false).await?;
@@ -47,9 +49,12 @@ impl Node {
         at: &NodeName,
         expired: bool,
     ) -> Outcome<()> {
+        // A home that was given up is told when it is back: until then its pointer
+        // leads here, and is not to be forgotten.
         if self.is_barred(&life.home) {
-            return Ok(());
+            return Err(Failure::Barred(life.home.clone()));
         }
+        self.pass_over(&life.home)?;
         let call = UpdateCall { token: self.token(session, life, epoch, at), expired };
         let timeout = self.config.peer_timeout;
         match self.post(&life.home, "update-session", &call, timeout).await {

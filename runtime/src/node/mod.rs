@@ -32,7 +32,7 @@ mod recover;
 mod run;
 mod source;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
@@ -89,6 +89,11 @@ pub struct Inner {
     unrecovered: AtomicBool,
     /// Sessions somebody works on in the background, so that nobody else begins.
     working: Mutex<BTreeSet<SessionId>>,
+    /// Bounds that work.
+    workers: Arc<Semaphore>,
+    /// Nodes that did not answer, and until when nobody tries again for a session
+    /// in doubt.
+    silent: Mutex<BTreeMap<NodeName, tokio::time::Instant>>,
     tasks: TaskTracker,
 }
 
@@ -146,6 +151,8 @@ impl Node {
             wake: Notify::new(),
             unrecovered: AtomicBool::new(true),
             working: Mutex::default(),
+            workers: Arc::new(Semaphore::new(recover::WORKERS)),
+            silent: Mutex::default(),
             tasks: TaskTracker::new(),
         }))
     }
@@ -214,7 +221,7 @@ impl Node {
     /// A peer may call: it is in the tree and nobody gave it up.
     pub(crate) fn admit(&self, from: &NodeName) -> Outcome<()> {
         if self.topology().node(from).is_none() {
-            return Err(Failure::BadCall(format!("{from} is not in this node's topology")));
+            return Err(Failure::UnknownPeer(from.clone()));
         }
         if self.is_barred(from) {
             return Err(Failure::Barred(from.clone()));
@@ -264,6 +271,15 @@ impl Node {
             session = session.log_hash(), ?event, ?reply, "step"
         );
         Ok(reply)
+    }
+
+    /// Returns when everything this node knows of a session is on disk, as far as
+    /// the store can promise it. What was read may be another replica's step that is
+    /// not there yet: nothing is said on it before (rule 3).
+    async fn on_disk(&self, session: &SessionId) -> Outcome<()> {
+        // Closes a pull that never was: changes nothing, and waits like any step.
+        let nothing = crate::protocol::Event::ClosePull { nonce: crate::session::Nonce(0) };
+        self.step(session, &nothing, crate::store::Durability::Synced).await.map(drop)
     }
 
     /// What the store knows of a session; recovers first, as [`Node::step`] does.
