@@ -163,7 +163,7 @@ fn read(answers: Vec<StoreResult<Value>>) -> StoreResult<Run> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{BufRead, BufReader, Read as _, Write as _};
+    use std::io::{BufRead, BufReader, Write as _};
     use std::net::{TcpListener, TcpStream};
     use std::sync::Arc;
     use std::sync::atomic::AtomicUsize;
