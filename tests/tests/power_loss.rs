@@ -38,8 +38,9 @@ const STEPS: [(&str, &str); 13] = [
 const PATIENCE: Duration = Duration::from_secs(15);
 /// Redis syncs every second, and says itself that this may take two.
 const UNSYNCED: Duration = Duration::from_millis(2500);
-/// Trees at a time.
+/// Trees at a time; where every step waits for the disk, more.
 const AT_ONCE: usize = 3;
+const WAITING_AT_ONCE: usize = 8;
 
 /// What becomes of a store.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -150,7 +151,8 @@ fn forgive(history: &History, faults: &mut Vec<Fault>, gone: Instant) -> usize {
 
 /// Plays a move once for each step, and each of the stores.
 async fn at_every_step(store: Store, fate: Fate, stores: &[&'static [&'static str]]) {
-    let places = Arc::new(Semaphore::new(AT_ONCE));
+    let at_once = if store == Store::Waitaof { WAITING_AT_ONCE } else { AT_ONCE };
+    let places = Arc::new(Semaphore::new(at_once));
     let mut plays = JoinSet::new();
     for at in STEPS {
         for stores in stores.iter().copied() {

@@ -60,6 +60,11 @@ impl Local {
         memory.heard.remove(session);
     }
 
+    /// No frozen session is read any more.
+    pub(super) fn no_frozen_reads(&self) {
+        self.memory.lock().frozen.clear();
+    }
+
     /// Whether a frozen session may still be read. A process that does not know
     /// when the freeze was says no.
     pub(super) fn reads_go_on(&self, session: &SessionId, leaving_reads: Duration) -> bool {

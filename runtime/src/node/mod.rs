@@ -253,6 +253,14 @@ impl Node {
         self.tasks.spawn(work);
     }
 
+    /// Lets requests at a store in again that may have forgotten its last writes.
+    async fn recover_store(&self) -> Outcome<()> {
+        // A target may hold what a frozen session here has forgotten: nobody reads it
+        // any more.
+        self.local.no_frozen_reads();
+        Ok(self.store.recover_restart().await?)
+    }
+
     /// A step after [`StoreError::Restarted`] recovers and is tried once more.
     async fn step(
         &self,
@@ -262,7 +270,7 @@ impl Node {
     ) -> Outcome<crate::protocol::Reply> {
         let mut outcome = self.store.step(session, event, durability).await;
         if matches!(outcome, Err(StoreError::Restarted)) {
-            self.store.recover_restart().await?;
+            self.recover_store().await?;
             outcome = self.store.step(session, event, durability).await;
         }
         let reply = outcome??;
@@ -288,7 +296,7 @@ impl Node {
         if !matches!(found, Err(StoreError::Restarted)) {
             return Ok(found?);
         }
-        self.store.recover_restart().await?;
+        self.recover_store().await?;
         Ok(self.store.snapshot(session).await?)
     }
 

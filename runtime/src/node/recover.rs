@@ -60,7 +60,7 @@ impl Node {
     /// which somebody has to be asked or told something.
     async fn recover_once(&self, most: usize) -> Outcome<()> {
         if self.unrecovered.load(Ordering::Relaxed) {
-            self.store.recover_restart().await?;
+            self.recover_store().await?;
             self.unrecovered.store(false, Ordering::Relaxed);
         }
         // A restart is noticed here even if nobody asks this node for anything.
