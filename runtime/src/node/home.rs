@@ -19,7 +19,7 @@ impl Node {
 
     /// Tells home, and writes down that it knows.
     pub(super) async fn tell_home(&self, session: &SessionId) -> Outcome<()> {
-        let snapshot = self.snapshot(session).await?;
+        let snapshot = self.durable_snapshot(session).await?;
         match &snapshot.slot.record {
             Some(Record::Owned { life, epoch, untold: true, .. }) => {
                 self.update_home(session, life, *epoch, self.here(), false).await?;

@@ -52,7 +52,7 @@ use crate::function::Function;
 use crate::peers::Peers;
 use crate::peers::messages::{NodeStatus, OffloadStatus, WIRE_VERSION};
 use crate::session::{NodeName, SessionId, SessionToken};
-use crate::store::{SessionStore, StoreError};
+use crate::store::{SessionStore, Snapshot, StoreError, StoreResult};
 use crate::topology::Topology;
 use leases::Leases;
 use lines::Lines;
@@ -246,19 +246,28 @@ impl Node {
         self.tasks.spawn(work);
     }
 
-    /// A step after [`StoreError::Restarted`] recovers and is tried once more.
+    /// Asks the store; after [`StoreError::Restarted`] recovers and asks once more.
+    async fn recovered<T, F>(&self, ask: impl Fn() -> F) -> StoreResult<T>
+    where
+        F: Future<Output = StoreResult<T>>,
+    {
+        let answer = ask().await;
+        if !matches!(answer, Err(StoreError::Restarted)) {
+            return answer;
+        }
+        self.store.recover_restart().await?;
+        ask().await
+    }
+
+    /// A protocol step in the store.
     async fn step(
         &self,
         session: &SessionId,
         event: &crate::protocol::Event,
         durability: crate::store::Durability,
     ) -> Outcome<crate::protocol::Reply> {
-        let mut outcome = self.store.step(session, event, durability).await;
-        if matches!(outcome, Err(StoreError::Restarted)) {
-            self.store.recover_restart().await?;
-            outcome = self.store.step(session, event, durability).await;
-        }
-        let reply = outcome??;
+        let outcome = self.recovered(|| self.store.step(session, event, durability));
+        let reply = outcome.await??;
         tracing::debug!(
             node = %self.here(), function = %self.config.function,
             session = session.log_hash(), ?event, ?reply, "step"
@@ -266,14 +275,15 @@ impl Node {
         Ok(reply)
     }
 
-    /// What the store knows of a session; recovers first, as [`Node::step`] does.
-    async fn snapshot(&self, session: &SessionId) -> Outcome<crate::store::Snapshot> {
-        let found = self.store.snapshot(session).await;
-        if !matches!(found, Err(StoreError::Restarted)) {
-            return Ok(found?);
-        }
-        self.store.recover_restart().await?;
-        Ok(self.store.snapshot(session).await?)
+    /// What the store knows of a session.
+    async fn snapshot(&self, session: &SessionId) -> Outcome<Snapshot> {
+        Ok(self.recovered(|| self.store.snapshot(session)).await?)
+    }
+
+    /// The same for whoever tells another node of it: the step behind it may have
+    /// been written by somebody who still waits for the disk, or has given up to.
+    async fn durable_snapshot(&self, session: &SessionId) -> Outcome<Snapshot> {
+        Ok(self.recovered(|| self.store.durable_snapshot(session)).await?)
     }
 
     /// Whether sessions of descendants are taken.

@@ -86,7 +86,7 @@ impl Node {
     }
 
     async fn resolve(&self, session: &SessionId) -> Outcome<()> {
-        let snapshot = self.snapshot(session).await?;
+        let snapshot = self.durable_snapshot(session).await?;
         if let Some(pull) = &snapshot.slot.pull {
             self.close_orphan(session, pull).await?;
         }
