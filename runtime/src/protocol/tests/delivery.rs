@@ -129,6 +129,9 @@ impl World {
                 let to = self.names[at].clone();
                 let event = Event::HomeUpdate { life: life.clone(), epoch, to };
                 match self.synced(here, &event) {
+                    Some(Err(Refusal::StaleEpoch { epoch: by })) if by > epoch && at == from => {
+                        self.send(here, from, Message::Superseded { epoch, by });
+                    }
                     Some(Err(Refusal::StaleEpoch { epoch: known })) if known < epoch => {}
                     Some(Ok(_) | Err(Refusal::StaleEpoch { .. })) => {
                         self.send(here, from, Message::Updated { life, epoch });

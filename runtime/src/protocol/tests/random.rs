@@ -202,3 +202,15 @@ fn g1_an_expiry_that_is_not_on_disk_is_not_told() {
     history.extend([Write(0, false), Commit(0)]);
     replay(false, &history).unwrap();
 }
+
+/// `middle` installed the session and was given up before `edge` heard of it; the
+/// session went on to `root`. When `middle` says that it has the session, a
+/// pointer is all that `edge` has left of it.
+#[test]
+fn g1_a_node_that_was_given_up_hears_of_it_after_the_session_moved_on() {
+    let mut history = vec![Write(0, false), Commit(0), Offer(0, 1)];
+    history.extend(ARRIVES);
+    history.extend([Lose(0), Abandon(0), Write(0, false), Commit(0), Offer(0, 2)]);
+    history.extend(ARRIVES);
+    replay(false, &history).unwrap();
+}
