@@ -156,8 +156,12 @@ impl Node {
         if orphaned < self.config.recovery_interval * 5 {
             let (session, here) = (session.clone(), self.here().clone());
             let call = MigrateCall::of_pull(session, pull, here, Phase::Agreed);
-            if self.migrate(&pull.from, &call).await?.agreed {
-                return Ok(());
+            match self.migrate(&pull.from, &call).await {
+                Ok(answer) if answer.agreed => return Ok(()),
+                Ok(_) => {}
+                // It went on without this node.
+                Err(error) if error.code() == Some("barred") => {}
+                Err(error) => return Err(error.into()),
             }
         }
         let event = Event::ClosePull { nonce: pull.nonce };
