@@ -102,7 +102,7 @@ impl Node {
     }
 
     async fn resolve(&self, session: &SessionId) -> Outcome<()> {
-        let snapshot = self.snapshot(session).await?;
+        let snapshot = self.durable_snapshot(session).await?;
         if let Some(pull) = &snapshot.slot.pull {
             self.close_orphan(session, pull).await?;
         }
@@ -116,7 +116,6 @@ impl Node {
                     && !self.local.is_pulling(session)
                 {
                     self.pass_over(from)?;
-                    self.on_disk(session).await?;
                     self.settle(session, life, *epoch, from, 0).await;
                 }
                 if *untold {

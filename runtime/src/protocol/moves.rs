@@ -185,6 +185,23 @@ pub(super) fn done(
         return Err(Refusal::NoSuchMove);
     }
     match &slot.record {
+        // The session went on without that node, and perhaps from here too.
+        Some(record) if record.life() == life && epoch < record.epoch() => {
+            Err(Refusal::Superseded { epoch: record.epoch() })
+        }
+        _ => owned_by(slot, now, life, epoch, to),
+    }
+}
+
+/// `to` owns the session under `epoch`.
+pub(super) fn owned_by(
+    slot: &Slot,
+    now: Millis,
+    life: &Life,
+    epoch: Epoch,
+    to: &NodeName,
+) -> Result<Step, Refusal> {
+    match &slot.record {
         Some(record) if record.life() == life => match record {
             // Rule 1: the move's own epoch, or a newer one, ends it.
             Record::Migrating { transfer, .. } => {
