@@ -90,6 +90,7 @@ pub const VARIABLES: &[(&str, &str)] = &[
     ("address", "0.0.0.0"),
     ("metrics_port", "8081"),
     ("exec_timeout", "30s"),
+    ("read_timeout", "30s"),
     ("write_timeout", "30s"),
     ("healthcheck_interval", "5s"),
     ("max_inflight", "0"),
@@ -197,12 +198,17 @@ impl Settings {
         reader.parsed("window_entries", &mut settings.window.entries)?;
         reader.duration("window_age", &mut settings.window.age)?;
         let ttl = settings.node.session_ttl;
-        if !ttl.is_zero() && ttl < settings.window.age && lookup.get("window_age").is_some() {
-            let age = settings.window.age;
-            return Err(ConfigError(format!(
-                "session_ttl ({ttl:?}) is shorter than window_age ({age:?}): a repeated request \
-                 would find neither its session nor its answer; raise the one or lower the other"
-            )));
+        let age = &mut settings.window.age;
+        if !ttl.is_zero() && ttl < *age {
+            if lookup.get("window_age").is_some() {
+                return Err(ConfigError(format!(
+                    "session_ttl ({ttl:?}) is shorter than window_age ({age:?}): a repeated \
+                     request would find neither its session nor its answer; raise the one or \
+                     lower the other"
+                )));
+            }
+            // Unless it is said, the window is no longer than the session.
+            *age = ttl;
         }
         Ok(settings)
     }
@@ -219,6 +225,7 @@ fn node_config(reader: &Reader<'_>) -> Result<NodeConfig, ConfigError> {
         .map_err(|bad| ConfigError(format!("FUNICULAR_FUNCTION: {bad}")))?;
     let mut config = NodeConfig::new(here, function);
     reader.duration("exec_timeout", &mut config.exec_timeout)?;
+    reader.duration("read_timeout", &mut config.read_timeout)?;
     reader.duration("session_wait", &mut config.session_wait)?;
     reader.duration("session_ttl", &mut config.session_ttl)?;
     reader.duration("pointer_ttl", &mut config.pointer_ttl)?;

@@ -52,11 +52,19 @@ pub(crate) fn answered(config: &NodeConfig, method: &http::Method, code: u16, to
     let labels = [
         ("node", config.here.to_string()),
         ("function_name", config.function.to_string()),
-        ("method", method.to_string()),
+        ("method", standard(method).to_owned()),
         ("code", code.to_string()),
     ];
     counter!("http_requests_total", &labels).increment(1);
     histogram!("http_request_duration_seconds", &labels).record(took.as_secs_f64());
+}
+
+/// A client may send any word as a method; a label is one of a few.
+fn standard(method: &http::Method) -> &str {
+    match method.as_str() {
+        known @ ("GET" | "HEAD" | "POST" | "PUT" | "PATCH" | "DELETE" | "OPTIONS") => known,
+        _ => "other",
+    }
 }
 
 /// A client's request is being answered, until this is dropped.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use crate::tree::free_port;
+use crate::ports::Port;
 
 /// How long a program may take to start or to end.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub struct Terminal {
     dir: TempDir,
-    ports: [u16; 3],
+    ports: [Port; 3],
 }
 
 /// What a command said, and how it ended.
@@ -54,8 +54,8 @@ impl Terminal {
     /// With a `topology.yaml` of three nodes: navigli below milan below italy.
     pub fn open() -> Self {
         let dir = tempfile::Builder::new().prefix("funicular-cli-").tempdir().expect("a directory");
-        let ports = [free_port(), free_port(), free_port()];
-        let [italy, milan, navigli] = ports;
+        let ports = [Port::free(), Port::free(), Port::free()];
+        let [italy, milan, navigli] = ports.each_ref().map(Port::number);
         let text = format!(
             "levels: [country, city, district]\nroot:\n  name: italy\n  gateway: \
              http://127.0.0.1:{italy}\n  children:\n    - name: milan\n      gateway: \
@@ -69,7 +69,7 @@ impl Terminal {
     /// The port of a node.
     pub fn port(&self, node: &str) -> u16 {
         let index = ["italy", "milan", "navigli"].iter().position(|name| *name == node);
-        self.ports[index.expect("a node of the tree")]
+        self.ports[index.expect("a node of the tree")].number()
     }
 
     /// Where a function is at a node.

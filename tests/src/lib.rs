@@ -4,6 +4,7 @@
 //! - [`mod@bench`]: a store on the bench: how a test writes to a session in one line
 //! - [`conformance`]: the checks that every store must pass
 //! - [`tree`]: a tree of real processes, each node with its own Redis or memory
+//! - [`ports`]: ports that belong to one test at a time
 //! - [`client`]: a client as people write them: follows 307, repeats safely
 //! - [`people`]: curl and Python's requests
 //! - [`moves`]: what goes on while a move is held open
@@ -23,6 +24,7 @@ pub mod load;
 pub mod moves;
 pub mod operator;
 pub mod people;
+pub mod ports;
 pub mod probe;
 pub mod redis;
 pub mod traffic;

@@ -175,6 +175,16 @@ impl<'a> Operator<'a> {
         serde_json::from_value(answer.body).expect("a report")
     }
 
+    /// Moves a session up that may be too large for one answer's patience; says who
+    /// has it in the end. Fails after `at_most`.
+    pub async fn offload_large(&self, node: &str, session: &str, at_most: Duration) -> String {
+        let answer = self.post(node, "force-offload", &json!({"session": session})).await;
+        if answer.status == 202 {
+            return self.settled(session, at_most).await.to_owned();
+        }
+        answer.expect(200).body["accepted_by"].as_str().expect("who took it").to_owned()
+    }
+
     /// Brings a session down to a node and says how it went.
     pub async fn onload(&self, node: &str, session: &str) -> MoveReport {
         let answer = self.post(node, "force-onload", &json!({"session": session})).await;

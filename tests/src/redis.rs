@@ -23,7 +23,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -77,6 +77,7 @@ pub struct RedisServer {
     port: u16,
     child: Option<Child>,
     synced: Arc<AtomicU64>,
+    synced_since: Arc<Mutex<Option<Instant>>>,
     sampler: Option<Sampler>,
 }
 
@@ -142,7 +143,9 @@ impl RedisServer {
             0
         };
         let synced = Arc::default();
-        let mut server = Self { setup, dir, port, child: None, synced, sampler: None };
+        let synced_since = Arc::default();
+        let mut server =
+            Self { setup, dir, port, child: None, synced, synced_since, sampler: None };
         server.launch();
         server
     }
@@ -313,6 +316,12 @@ impl RedisServer {
         file.set_len(kept).expect("it is cut");
     }
 
+    /// What was answered before this moment is known to be on disk; `None` if nobody
+    /// looks.
+    pub fn synced_since(&self) -> Option<Instant> {
+        *self.synced_since.lock().expect("nobody panics with it")
+    }
+
     /// How many bytes of the file are known to be on disk.
     pub fn synced_bytes(&self) -> u64 {
         self.synced.load(Ordering::SeqCst)
@@ -320,11 +329,12 @@ impl RedisServer {
 
     fn sample(&mut self) {
         let stop = Arc::new(AtomicBool::new(false));
-        let (stopped, synced) = (stop.clone(), self.synced.clone());
+        let marks = Marks { length: self.synced.clone(), since: self.synced_since.clone() };
+        let stopped = stop.clone();
         let (url, aof) = (self.url(), self.aof().expect("an append-only file"));
         let (ready, begun) = mpsc::channel();
         let thread = std::thread::spawn(move || {
-            let _ = sample(&url, &aof, &stopped, &synced, &ready);
+            let _ = sample(&url, &aof, &stopped, &marks, &ready);
         });
         begun.recv_timeout(PATIENCE).expect("the sampler begins");
         self.sampler = Some(Sampler { stop, thread });
@@ -342,22 +352,30 @@ impl RedisServer {
     }
 }
 
+/// How far the file is known to be on disk.
+struct Marks {
+    length: Arc<AtomicU64>,
+    since: Arc<Mutex<Option<Instant>>>,
+}
+
 fn sample(
     url: &str,
     aof: &Path,
     stop: &AtomicBool,
-    synced: &AtomicU64,
+    marks: &Marks,
     ready: &mpsc::Sender<()>,
 ) -> redis::RedisResult<()> {
     let mut connection = redis::Client::open(url)?.get_connection_with_timeout(PATIENCE)?;
     while !stop.load(Ordering::SeqCst) {
+        let asked = Instant::now();
         redis::cmd("INCR").arg("sync-sample").query::<i64>(&mut connection)?;
         let (local, _): (u64, u64) =
             redis::cmd("WAITAOF").arg(1).arg(0).arg(0).query(&mut connection)?;
         if local == 1
             && let Ok(about) = fs::metadata(aof)
         {
-            synced.store(about.len(), Ordering::SeqCst);
+            marks.length.store(about.len(), Ordering::SeqCst);
+            *marks.since.lock().expect("nobody panics with it") = Some(asked);
         }
         let _ = ready.send(());
     }

@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use crate::operator::Operator;
+use crate::ports::Port;
 use crate::redis::{RedisServer, Setup, hasty_server, waitaof_server};
 
 /// How long a process may take to serve or to end.
@@ -89,7 +90,7 @@ pub struct Plan {
 pub struct Site {
     /// Its name.
     pub name: &'static str,
-    port: u16,
+    port: Port,
     process: Option<Child>,
     /// Its Redis, unless it keeps sessions in memory.
     pub redis: Option<RedisServer>,
@@ -115,17 +116,6 @@ impl Tree {
     /// Three nodes on three levels: navigli below milan below italy.
     pub fn line(store: Store) -> Plan {
         Plan::new(LINE, store)
-    }
-}
-
-/// A port of the loopback that nobody listens at. It is none of those that the
-/// system gives to outgoing connections, which would take it before it is used.
-pub fn free_port() -> u16 {
-    loop {
-        let port = rand::random_range(10_000..32_000);
-        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
     }
 }
 
@@ -160,11 +150,11 @@ impl Plan {
         self
     }
 
-    fn topology(&self, ports: &BTreeMap<&str, u16>) -> String {
+    fn topology(&self, ports: &BTreeMap<&str, Port>) -> String {
         fn write(
             out: &mut String,
             plan: &Plan,
-            ports: &BTreeMap<&str, u16>,
+            ports: &BTreeMap<&str, Port>,
             name: &str,
             depth: usize,
         ) {
@@ -172,7 +162,7 @@ impl Plan {
             let pad = "  ".repeat(depth * 2 + 1);
             let dash = if depth == 0 { "  ".to_owned() } else { format!("{}- ", &pad[2..]) };
             let _ = writeln!(out, "{dash}name: {name}");
-            let _ = writeln!(out, "{pad}gateway: http://127.0.0.1:{}", ports[name]);
+            let _ = writeln!(out, "{pad}gateway: http://127.0.0.1:{}", ports[name].number());
             if plan.entries.contains(&name) {
                 let _ = writeln!(out, "{pad}entry: true");
             }
@@ -194,8 +184,8 @@ impl Plan {
     pub async fn start(self) -> Tree {
         let dir =
             tempfile::Builder::new().prefix("funicular-tree-").tempdir().expect("a directory");
-        let ports: BTreeMap<&str, u16> =
-            self.shape.iter().map(|(name, _, _)| (*name, free_port())).collect();
+        let mut ports: BTreeMap<&str, Port> =
+            self.shape.iter().map(|(name, _, _)| (*name, Port::free())).collect();
         let topology = self.topology(&ports);
         for (name, secret) in [
             ("session-peer-key", "the peers' key of a test tree 0123456789"),
@@ -206,6 +196,7 @@ impl Plan {
         std::fs::write(dir.path().join("topology.yaml"), &topology).expect("the topology");
         let mut sites = BTreeMap::new();
         for (name, _, _) in self.shape {
+            let port = ports.remove(name).expect("its port");
             let redis = match self.store {
                 Store::Memory => None,
                 Store::Redis(sync) => Some(RedisServer::start(Setup::durable(sync))),
@@ -227,7 +218,7 @@ impl Plan {
                     dir.path().join("failpoints").join(name).display().to_string(),
                 ),
                 ("address", "127.0.0.1".to_owned()),
-                ("port", ports[name].to_string()),
+                ("port", port.number().to_string()),
                 ("metrics_port", "0".to_owned()),
                 ("healthcheck_interval", "100ms".to_owned()),
                 ("TMPDIR", dir.path().join("failpoints").join(name).display().to_string()),
@@ -236,14 +227,14 @@ impl Plan {
                 settings.entry(setting.to_owned()).or_insert(value);
             }
             let log = dir.path().join(format!("{name}.log"));
-            let site = Site { name, port: ports[name], process: None, redis, settings, log };
+            let site = Site { name, port, process: None, redis, settings, log };
             sites.insert(*name, site);
         }
         let mut tree = Tree { sites, function: self.function, dir, topology };
         for site in tree.sites.values_mut() {
             site.launch();
         }
-        for site in tree.sites.values() {
+        for site in tree.sites.values_mut() {
             site.ready().await;
         }
         tree
@@ -258,12 +249,13 @@ impl Tree {
 
     /// The URL of a node.
     pub fn base(&self, node: &str) -> String {
-        format!("http://127.0.0.1:{}", self.sites[node].port)
+        format!("http://127.0.0.1:{}", self.sites[node].port.number())
     }
 
     /// Which node a URL leads to.
     pub fn node_at(&self, url: &str) -> Option<&'static str> {
-        let of = |site: &&Site| url.starts_with(&format!("http://127.0.0.1:{}/", site.port));
+        let of =
+            |site: &&Site| url.starts_with(&format!("http://127.0.0.1:{}/", site.port.number()));
         self.sites.values().find(of).map(|site| site.name)
     }
 
@@ -378,8 +370,8 @@ impl Site {
     }
 
     /// Waits until the node answers, its store included.
-    pub async fn ready(&self) {
-        let url = format!("http://127.0.0.1:{}/_/ready", self.port);
+    pub async fn ready(&mut self) {
+        let url = format!("http://127.0.0.1:{}/_/ready", self.port.number());
         let began = Instant::now();
         loop {
             if let Ok(answer) = reqwest::get(&url).await
@@ -387,7 +379,10 @@ impl Site {
             {
                 return;
             }
-            assert!(began.elapsed() < PATIENCE, "{} is not ready:\n{}", self.name, self.log());
+            let process = self.process.as_mut().expect("it was launched");
+            let ended = process.try_wait().expect("its state");
+            let late = began.elapsed() > PATIENCE;
+            assert!(ended.is_none() && !late, "{} is not ready:\n{}", self.name, self.log());
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }

@@ -36,10 +36,9 @@ const STEPS: [(&str, &str); 13] = [
 /// Within the recovery interval (500 ms here) of the stores' return there is one
 /// owner; the rest is a slow machine's margin, with other trees at work.
 const PATIENCE: Duration = Duration::from_secs(15);
-/// Redis syncs every second, and says itself that this may take two.
-const UNSYNCED: Duration = Duration::from_millis(2500);
-/// Trees at a time.
+/// Trees at a time; where every step waits for the disk, more.
 const AT_ONCE: usize = 3;
+const WAITING_AT_ONCE: usize = 8;
 
 /// What becomes of a store.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -78,6 +77,8 @@ async fn play(case: Case) {
             Fate::Hangs => tree.site(node).redis().pause(),
         }
     }
+    let synced = stores.iter().filter_map(|node| tree.site(node).redis().synced_since()).min();
+    let outage = Outage { synced, began: gone, complete: Instant::now() };
     held.release();
     tokio::time::sleep(Duration::from_millis(700)).await;
     for node in stores {
@@ -103,23 +104,31 @@ async fn play(case: Case) {
     let mut faults = history.judge(&log);
     let mut lost = 0;
     if store == Store::Waitaof && fate == Fate::PowerLoss {
-        lost = forgive(&history, &mut faults, gone);
+        lost = forgive(&history, &mut faults, &outage);
     }
     println!("{case:?}: owned by {owner}, {} writes, {lost} lost", history.writes.len());
     assert_eq!(faults, [], "{case:?}");
 }
 
+/// When the power went.
+struct Outage {
+    /// What was answered before this moment was on disk.
+    synced: Option<Instant>,
+    /// It still answered.
+    began: Instant,
+    /// It answered no more.
+    complete: Instant,
+}
+
 /// Takes out of the faults what `everysec` may cost: the last writes before the
 /// power was gone, as far as they had not been synced, and what reads saw of them.
 /// Says how many writes that were.
-fn forgive(history: &History, faults: &mut Vec<Fault>, gone: Instant) -> usize {
-    let unsynced = |moment: Instant| moment + UNSYNCED > gone;
-    // The last answers were on their way when the power went.
-    let before = |moment: Instant| moment < gone + Duration::from_millis(300);
+fn forgive(history: &History, faults: &mut Vec<Fault>, outage: &Outage) -> usize {
+    let unsynced = |moment: Instant| outage.synced.is_none_or(|synced| moment > synced);
     let lost: Vec<&Write> = history
         .writes
         .iter()
-        .filter(|write| unsynced(write.ended) && before(write.ended))
+        .filter(|write| unsynced(write.ended) && write.began < outage.complete)
         .filter(|write| faults.contains(&Fault::Lost(write.text.clone())))
         .collect();
     let place = |write: &Write| match write.outcome {
@@ -128,7 +137,7 @@ fn forgive(history: &History, faults: &mut Vec<Fault>, gone: Instant) -> usize {
     };
     // Only the last ones are lost: nothing in the middle.
     let first = lost.iter().filter_map(|write| place(write)).min().unwrap_or(usize::MAX);
-    for write in history.writes.iter().filter(|write| before(write.ended)) {
+    for write in history.writes.iter().filter(|write| write.ended < outage.began) {
         let missing = faults.contains(&Fault::Lost(write.text.clone()));
         assert!(
             missing || place(write).is_none_or(|place| place < first),
@@ -136,7 +145,9 @@ fn forgive(history: &History, faults: &mut Vec<Fault>, gone: Instant) -> usize {
         );
     }
     let seen = |seen: &[String]| {
-        let during = |read: &Read| unsynced(read.ended) && before(read.began) && read.seen == *seen;
+        let during = |read: &Read| {
+            unsynced(read.ended) && read.began < outage.complete && read.seen == *seen
+        };
         history.reads.iter().any(during)
     };
     let count = lost.len();
@@ -150,7 +161,8 @@ fn forgive(history: &History, faults: &mut Vec<Fault>, gone: Instant) -> usize {
 
 /// Plays a move once for each step, and each of the stores.
 async fn at_every_step(store: Store, fate: Fate, stores: &[&'static [&'static str]]) {
-    let places = Arc::new(Semaphore::new(AT_ONCE));
+    let at_once = if store == Store::Waitaof { WAITING_AT_ONCE } else { AT_ONCE };
+    let places = Arc::new(Semaphore::new(at_once));
     let mut plays = JoinSet::new();
     for at in STEPS {
         for stores in stores.iter().copied() {

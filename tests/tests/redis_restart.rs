@@ -7,7 +7,7 @@ use funicular::session::Record;
 use funicular::store::redis::{RedisOptions, RedisStore};
 use funicular::store::{Durability, Promise, SessionStore, StoreError, WindowLimits};
 use funicular_tests::bench::{Bench, Move, ask, connect, node, session, set};
-use funicular_tests::redis::{RedisServer, Setup};
+use funicular_tests::redis::{RedisServer, Setup, waitaof_server};
 
 async fn durable(setup: Setup, name: &str) -> Bench {
     Bench::on(RedisServer::start(setup), name, WindowLimits::default()).await
@@ -173,10 +173,10 @@ async fn g1_replicas_recover_side_by_side_and_functions_each_their_own() {
 #[tokio::test]
 async fn g2_what_was_synced_survives_power_loss() {
     let always = RedisServer::start(Setup::durable("always"));
-    let everysec = RedisServer::start(Setup::durable("everysec"));
     let mut servers = vec![(always, Promise::Always)];
-    if everysec.has_waitaof() {
-        servers.push((everysec, Promise::WaitAof));
+    if let Some(program) = waitaof_server() {
+        let everysec = Setup { program: Some(program), ..Setup::durable("everysec") };
+        servers.push((RedisServer::start(everysec), Promise::WaitAof));
     }
     for (server, promise) in servers {
         let mut bench = Bench::on(server, "edge", WindowLimits::default()).await;

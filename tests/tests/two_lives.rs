@@ -36,10 +36,10 @@ async fn log(tree: &Tree, edge: &str) -> Vec<String> {
 
 /// Asks a node to move the session up: who took it, or the code of the refusal.
 async fn offload(operator: &Operator<'_>, node: &str) -> Result<String, String> {
-    outcome(operator.post(node, "force-offload", &json!({"session": "s"})).await)
+    outcome(&operator.post(node, "force-offload", &json!({"session": "s"})).await)
 }
 
-fn outcome(answer: funicular_tests::operator::Answer) -> Result<String, String> {
+fn outcome(answer: &funicular_tests::operator::Answer) -> Result<String, String> {
     match answer.status {
         200 => Ok(answer.body["accepted_by"].as_str().unwrap_or_default().to_owned()),
         _ => Err(answer.body["code"].as_str().expect("a code").to_owned()),
@@ -162,7 +162,7 @@ async fn keep_moving(operator: &Operator<'_>, edge: &str, rounds: u32) {
         let onload = operator.post(edge, "force-onload", &json!({"session": "s"})).await;
         outcomes.push(match onload.status {
             200 => Ok(String::new()),
-            _ => outcome(onload),
+            _ => outcome(&onload),
         });
         for outcome in outcomes {
             assert!(
@@ -235,7 +235,7 @@ async fn a_token_leads_from_the_second_edge_to_the_session(store: Store) {
                 let read = client.send_with(Method::GET, "/log", "", &headers).await.expect(200);
                 assert_eq!(read.hops, [format!("{}/log", tree.gateway(at))], "{other}");
                 assert_eq!(read.json::<Vec<String>>(), ["n"]);
-                newest = read.header("x-session-token").to_owned();
+                read.header("x-session-token").clone_into(&mut newest);
             }
             assert_eq!(operator.whereabouts(other, "s").await, None);
         }

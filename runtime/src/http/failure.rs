@@ -39,6 +39,8 @@ pub(crate) fn problem(node: &Node, failure: &Failure) -> Problem {
         }
         Failure::Refused(refusal) => Problem::refused(refusal),
         Failure::Peer(error) => Problem::peer(error),
+        Failure::UnknownPeer(node) => Problem::unknown_peer(node),
+        Failure::ValueTooLarge(limit) => Problem::too_large(*limit as u64),
         Failure::BadCall(what) => Problem::bad_request(what.as_str()),
         Failure::NotTaken(why) => Problem::not_taken(why.as_str()),
         Failure::RootAccepts => Problem::root_accepts(),

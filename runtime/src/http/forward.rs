@@ -44,6 +44,18 @@ pub(super) async fn to(
         url.push('?');
         url.push_str(query);
     }
+    // What a URL means as a path is not always what it says: `..` and its encodings
+    // would lead out of the function.
+    let raw_path = format!("/function/{function}{}", incoming.path);
+    let place = reqwest::Url::parse(&url).ok().filter(|place| {
+        place.path().ends_with(&raw_path) && place.query() == incoming.query.as_deref()
+    });
+    let Some(place) = place else {
+        return Err(Problem::bad_request(
+            "a request with this path or query cannot be forwarded; send it without \
+             `X-session-forward`, or escape what is special in it",
+        ));
+    };
     let mut headers = end_to_end(incoming.headers);
     headers.insert(HOPS_HEADER, (hops + 1).into());
     if let Some(value) = token.and_then(|token| token.encode().parse().ok()) {
@@ -53,7 +65,7 @@ pub(super) async fn to(
     let answer = service
         .peers
         .http()
-        .request(incoming.method, url)
+        .request(incoming.method, place)
         .headers(headers)
         .body(incoming.body)
         .timeout(config.exec_timeout + config.session_wait)
@@ -66,8 +78,6 @@ pub(super) async fn to(
     let mut response = Response::new(Body::from(body));
     *response.status_mut() = status;
     *response.headers_mut() = headers;
-    // The caller of this adds it again.
-    response.headers_mut().remove(header::VARY);
     Ok(response)
 }
 

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -124,9 +125,10 @@ pub(super) fn plain(status: StatusCode, text: &str) -> Response {
 
 async fn serve(service: &Service, path: String, request: Request<Body>) -> Response {
     let (head, body) = request.into_parts();
-    let body = match read_body(body, service.node.config().max_body).await {
+    let config = service.node.config();
+    let body = match read_body(body, config.max_body, config.read_timeout).await {
         Ok(body) => body,
-        Err(problem) => return problem.response().map(Body::from),
+        Err(problem) => return client_call::varies(problem.response().map(Body::from)),
     };
     let incoming = Incoming {
         query: head.uri.query().map(str::to_owned),
@@ -142,11 +144,15 @@ async fn serve(service: &Service, path: String, request: Request<Body>) -> Respo
 }
 
 /// Reads a body in full. One that is too large is read to its end too, a while.
-async fn read_body(mut body: Body, max: usize) -> Result<Bytes, Problem> {
+async fn read_body(mut body: Body, max: usize, idle: Duration) -> Result<Bytes, Problem> {
     const PATIENCE: usize = 4;
     let mut whole = BytesMut::new();
     let mut read = 0_usize;
-    while let Some(frame) = body.frame().await {
+    loop {
+        let frame = tokio::time::timeout(idle, body.frame()).await.map_err(|_| {
+            Problem::bad_request("the body stopped arriving; send the request again")
+        })?;
+        let Some(frame) = frame else { break };
         let frame = frame.map_err(|error| {
             Problem::bad_request(format!("the body broke off ({error}); send the request again"))
         })?;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::time::Instant;
 
 use super::Node;
 use crate::peers::messages::{MigrateCall, MoveAnswer};
@@ -23,7 +24,33 @@ impl Node {
         let body = serde_json::to_vec(body)
             .map_err(|error| unreachable(to, format!("the call does not serialize: {error}")))?;
         let call = PeerCall { endpoint, query: None, body: Bytes::from(body), timeout };
-        self.peers.call(to, &self.config.function, call).await
+        let answer = self.peers.call(to, &self.config.function, call).await;
+        self.note(to, answer.as_ref().err());
+        answer
+    }
+
+    /// Remembers for a moment that a node does not answer, or that it does.
+    pub(super) fn note(&self, node: &NodeName, error: Option<&PeerError>) {
+        let mut silent = self.silent.lock();
+        if error.is_some_and(PeerError::unreachable) {
+            // Short enough to keep what is promised once the node is back.
+            let until = Instant::now() + self.config.recovery_interval / 4;
+            silent.insert(node.clone(), until);
+        } else {
+            silent.remove(node);
+        }
+    }
+
+    /// Work in the background passes over a node that has just not answered, so that
+    /// it holds nobody up who waits for another one.
+    pub(super) fn pass_over(&self, node: &NodeName) -> Result<(), PeerError> {
+        let until = self.silent.lock().get(node).copied();
+        match until {
+            Some(until) if until > Instant::now() => {
+                Err(unreachable(node, "it did not answer a moment ago".to_owned()))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// A `migrate-session` call whose answer must name what was asked, or it is none.

@@ -32,6 +32,8 @@ pub struct NodeConfig {
     pub freeze_wait: Duration,
     /// How long one internal call may take.
     pub peer_timeout: Duration,
+    /// How long a client may send nothing in the middle of a request.
+    pub read_timeout: Duration,
     /// Largest request body, in bytes.
     pub max_body: usize,
     /// Largest session, in bytes of fields and contents.
@@ -68,6 +70,7 @@ impl NodeConfig {
             exec_timeout: Duration::from_secs(30),
             freeze_wait: Duration::from_secs(2),
             peer_timeout: Duration::from_secs(2),
+            read_timeout: Duration::from_secs(30),
             max_body: 64 * 1024 * 1024,
             max_session_bytes: 256 * 1024 * 1024,
             max_sessions: 1_000_000,

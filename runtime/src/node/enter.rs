@@ -196,8 +196,9 @@ impl Node {
                     return self.allow_creation(entering, learned).map(|()| None);
                 }
                 Hint::Home(home) => self.creating(home)?,
-                // It is not: home has not heard yet.
-                Hint::Here => self.creating(token.proprietary_location.clone())?,
+                // It is not: it is on its way, or home has not heard yet. Sending
+                // the client there would send it back here.
+                Hint::Here => return Ok(None),
                 Hint::Nobody => return Err(self.still_busy()),
             };
             return Ok(Some(Entered::Redirect { to, token: None }));

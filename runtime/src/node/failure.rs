@@ -82,6 +82,12 @@ pub enum Failure {
     /// The call is not for this node, or its content makes no sense.
     #[error("{0}")]
     BadCall(String),
+    /// The calling node is not in this node's topology (yet).
+    #[error("{0} is not in this node's topology")]
+    UnknownPeer(NodeName),
+    /// A propagated value is larger than a body may be; nothing was written.
+    #[error("a propagated value is larger than the {0} bytes of a body")]
+    ValueTooLarge(usize),
     /// The handler of propagated values refuses this one.
     #[error("{0}")]
     NotTaken(String),

@@ -13,7 +13,6 @@ impl Node {
     pub(super) async fn tell_home_now(&self, session: &SessionId) {
         if let Err(failure) = self.tell_home(session).await {
             tracing::debug!(node = %self.here(), %failure, "home has not been told yet");
-            self.wake.notify_one();
         }
     }
 
@@ -52,9 +51,12 @@ impl Node {
         at: &NodeName,
         expired: bool,
     ) -> Outcome<Epoch> {
+        // A home that was given up is told when it is back: until then its pointer
+        // leads here, and is not to be forgotten.
         if self.is_barred(&life.home) {
-            return Ok(epoch);
+            return Err(Failure::Barred(life.home.clone()));
         }
+        self.pass_over(&life.home)?;
         let call = UpdateCall { token: self.token(session, life, epoch, at), expired };
         let timeout = self.config.peer_timeout;
         match self.post(&life.home, "update-session", &call, timeout).await {

@@ -85,9 +85,9 @@ pub(crate) enum Methods {
 }
 
 /// A request is in flight until this is dropped.
-struct InFlight<'a>(&'a Node);
+struct InFlight(Node);
 
-impl Drop for InFlight<'_> {
+impl Drop for InFlight {
     fn drop(&mut self) {
         self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
@@ -96,7 +96,7 @@ impl Drop for InFlight<'_> {
 impl Node {
     /// Runs a request in its session, or says where to send it.
     pub async fn invoke(&self, call: Call) -> Outcome<Answer> {
-        let _in_flight = self.take_in()?;
+        let in_flight = self.take_in()?;
         let request = &call.request;
         let matched =
             self.function.resolve(request.method(), request.path()).map_err(|none| match none {
@@ -105,7 +105,7 @@ impl Node {
             })?;
         match matched.access {
             Access::Read => self.read(call, &matched).await,
-            Access::Write => self.write(call, matched).await,
+            Access::Write => self.write(call, matched, in_flight).await,
         }
     }
 
@@ -124,9 +124,9 @@ impl Node {
         most == 0 || self.in_flight.load(Ordering::Relaxed) < most
     }
 
-    fn take_in(&self) -> Outcome<InFlight<'_>> {
+    fn take_in(&self) -> Outcome<InFlight> {
         let before = self.in_flight.fetch_add(1, Ordering::Relaxed);
-        let counted = InFlight(self);
+        let counted = InFlight(self.clone());
         let most = self.config.max_inflight;
         if most != 0 && before >= most {
             return Err(Failure::TooManyRequests);
@@ -193,7 +193,7 @@ impl Node {
     }
 
     /// A writing request: in line, then with the lease.
-    async fn write(&self, call: Call, matched: Matched) -> Outcome<Answer> {
+    async fn write(&self, call: Call, matched: Matched, in_flight: InFlight) -> Outcome<Answer> {
         let until = Instant::now() + self.config.session_wait;
         let line = self.lines.stand(&call.session);
         let turn = line.turn(self.config.max_waiting, until).await.map_err(|none| match none {
@@ -203,9 +203,9 @@ impl Node {
         let node = self.clone();
         // From here on a client that goes away changes nothing: the request runs
         // to its commit, and the session is free for the next one.
-        let running = tokio::spawn(async move {
+        let running = self.tasks.spawn(async move {
             let outcome = node.write_in_turn(call, &matched, &line, until).await;
-            drop(turn);
+            drop((turn, in_flight));
             outcome
         });
         running.await.unwrap_or(Err(Failure::HandlerPanicked))

@@ -60,6 +60,11 @@ impl Local {
         memory.heard.remove(session);
     }
 
+    /// No frozen session is read any more.
+    pub(super) fn no_frozen_reads(&self) {
+        self.memory.lock().frozen.clear();
+    }
+
     /// Whether a frozen session may still be read. A process that does not know
     /// when the freeze was says no.
     pub(super) fn reads_go_on(&self, session: &SessionId, leaving_reads: Duration) -> bool {
@@ -111,7 +116,11 @@ impl Local {
 
     /// The session arrived under `epoch`.
     pub(super) fn arrived(&self, session: &SessionId, epoch: Epoch) {
-        self.memory.lock().arrived.insert(session.clone(), (epoch, Instant::now()));
+        let mut memory = self.memory.lock();
+        // A request that waits may have seen it before.
+        if memory.arrived.get(session).is_none_or(|(seen, _)| *seen != epoch) {
+            memory.arrived.insert(session.clone(), (epoch, Instant::now()));
+        }
     }
 
     /// Whether the source had the time to stop its reads, counted from when this
@@ -150,6 +159,11 @@ impl Local {
     /// Whether a task of this process works on a pull of this session.
     pub(super) fn is_pulling(&self, session: &SessionId) -> bool {
         self.memory.lock().pulling.contains_key(session)
+    }
+
+    /// Whether a task of this process works on this very attempt.
+    pub(super) fn works_on(&self, session: &SessionId, nonce: Nonce) -> bool {
+        self.memory.lock().pulling.get(session) == Some(&nonce)
     }
 
     /// How many pulls this process works on.

@@ -21,7 +21,7 @@ pub(super) enum Hint {
 }
 
 impl Node {
-    async fn ask_whereabouts(
+    pub(super) async fn ask_whereabouts(
         &self,
         of: &NodeName,
         session: &SessionId,

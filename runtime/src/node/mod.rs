@@ -32,7 +32,7 @@ mod recover;
 mod run;
 mod source;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
@@ -89,6 +89,11 @@ pub struct Inner {
     unrecovered: AtomicBool,
     /// Sessions somebody works on in the background, so that nobody else begins.
     working: Mutex<BTreeSet<SessionId>>,
+    /// Bounds that work.
+    workers: Arc<Semaphore>,
+    /// Nodes that did not answer, and until when nobody tries again for a session
+    /// in doubt.
+    silent: Mutex<BTreeMap<NodeName, tokio::time::Instant>>,
     tasks: TaskTracker,
 }
 
@@ -146,6 +151,8 @@ impl Node {
             wake: Notify::new(),
             unrecovered: AtomicBool::new(true),
             working: Mutex::default(),
+            workers: Arc::new(Semaphore::new(recover::WORKERS)),
+            silent: Mutex::default(),
             tasks: TaskTracker::new(),
         }))
     }
@@ -214,7 +221,7 @@ impl Node {
     /// A peer may call: it is in the tree and nobody gave it up.
     pub(crate) fn admit(&self, from: &NodeName) -> Outcome<()> {
         if self.topology().node(from).is_none() {
-            return Err(Failure::BadCall(format!("{from} is not in this node's topology")));
+            return Err(Failure::UnknownPeer(from.clone()));
         }
         if self.is_barred(from) {
             return Err(Failure::Barred(from.clone()));
@@ -246,17 +253,25 @@ impl Node {
         self.tasks.spawn(work);
     }
 
+    /// Lets requests at a store in again that may have forgotten its last writes.
+    async fn recover_store(&self) -> Outcome<()> {
+        // A target may hold what a frozen session here has forgotten: nobody reads it
+        // any more.
+        self.local.no_frozen_reads();
+        Ok(self.store.recover_restart().await?)
+    }
+
     /// Asks the store; after [`StoreError::Restarted`] recovers and asks once more.
-    async fn recovered<T, F>(&self, ask: impl Fn() -> F) -> StoreResult<T>
+    async fn recovered<T, F>(&self, ask: impl Fn() -> F) -> Outcome<T>
     where
         F: Future<Output = StoreResult<T>>,
     {
         let answer = ask().await;
         if !matches!(answer, Err(StoreError::Restarted)) {
-            return answer;
+            return Ok(answer?);
         }
-        self.store.recover_restart().await?;
-        ask().await
+        self.recover_store().await?;
+        Ok(ask().await?)
     }
 
     /// A protocol step in the store.
@@ -277,13 +292,19 @@ impl Node {
 
     /// What the store knows of a session.
     async fn snapshot(&self, session: &SessionId) -> Outcome<Snapshot> {
-        Ok(self.recovered(|| self.store.snapshot(session)).await?)
+        self.recovered(|| self.store.snapshot(session)).await
     }
 
     /// The same for whoever tells another node of it: the step behind it may have
     /// been written by somebody who still waits for the disk, or has given up to.
     async fn durable_snapshot(&self, session: &SessionId) -> Outcome<Snapshot> {
-        Ok(self.recovered(|| self.store.durable_snapshot(session)).await?)
+        self.recovered(|| self.store.durable_snapshot(session)).await
+    }
+
+    /// Returns when everything this node knows of a session is on disk, as far as
+    /// the store can promise it.
+    async fn on_disk(&self, session: &SessionId) -> Outcome<()> {
+        self.durable_snapshot(session).await.map(drop)
     }
 
     /// Whether sessions of descendants are taken.

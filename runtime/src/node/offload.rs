@@ -107,7 +107,7 @@ impl Node {
         }
         self.has_room(0)?;
         let node = self.clone();
-        let pulled = tokio::spawn(async move { node.pull(&token).await });
+        let pulled = self.tasks.spawn(async move { node.pull(&token).await });
         match tokio::time::timeout(PATIENCE, pulled).await {
             Ok(Ok(report)) => report.map(Offload::Moved),
             Ok(Err(_)) => Err(Failure::MoveFailed("the move was stopped".to_owned())),
@@ -194,7 +194,11 @@ impl Node {
                 }
             };
             for token in offers.tokens {
-                match self.pull(&token).await {
+                // In a task of its own: whoever asked may not wait for the end.
+                let node = self.clone();
+                let pulled = self.tasks.spawn(async move { node.pull(&token).await }).await;
+                let stopped = || Err(Failure::MoveFailed("the move was stopped".to_owned()));
+                match pulled.unwrap_or_else(|_| stopped()) {
                     Ok(moved) => report.moved.push(moved),
                     Err(failure) => report.failed.push(failure.to_string()),
                 }

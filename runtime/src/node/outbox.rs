@@ -1,6 +1,8 @@
 //! Messages that commits send to other nodes: durable with the commit, delivered
 //! at least once, taken once.
 
+use std::collections::BTreeSet;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -17,8 +19,10 @@ use crate::peers::{PeerCall, PeerError};
 use crate::protocol::Access;
 use crate::session::{Digest, NodeName, OutboxEntry, RequestId, SessionId};
 
-/// Entries of one session that are delivered in one go.
-const A_GO: usize = 64;
+/// No session sends more while so many of its messages wait.
+const MOST_WAITING: usize = 1024;
+/// The code of a refusal that is for good.
+const NOT_TAKEN: &str = "not-taken";
 /// A message follows its session over at most this many nodes.
 const HOPS: usize = 4;
 
@@ -32,17 +36,16 @@ pub(crate) enum Received {
 }
 
 impl Node {
-    pub(super) async fn deliver_now(&self, session: &SessionId) {
-        if let Err(failure) = self.deliver(session).await {
-            tracing::debug!(node = %self.here(), %failure, "a message waits in the outbox");
-            self.wake.notify_one();
-        }
-    }
-
-    /// Delivers what waits in a session's outbox. Only its owner does.
+    /// Delivers what waits in a session's outbox, in order for each receiver; one
+    /// that does not answer holds up nobody else. Only the session's owner does.
     pub(super) async fn deliver(&self, session: &SessionId) -> Outcome<()> {
         let mut first_failure = None;
-        for entry in self.store.outbox(session, A_GO).await? {
+        let mut held_up = BTreeSet::new();
+        for entry in self.store.outbox(session, MOST_WAITING).await? {
+            let receiver = (entry.to.clone(), entry.function.clone());
+            if held_up.contains(&receiver) {
+                continue;
+            }
             reach("outbox.deliver").await;
             match self.send(session, &entry).await {
                 Ok(()) => {}
@@ -55,6 +58,7 @@ impl Node {
                     crate::metrics::undeliverable(&self.config, &entry.function);
                 }
                 Err(error) => {
+                    held_up.insert(receiver);
                     first_failure.get_or_insert(error);
                     continue;
                 }
@@ -63,6 +67,24 @@ impl Node {
             self.store.delivered(session, &entry.id).await?;
         }
         first_failure.map_or(Ok(()), |error| Err(error.into()))
+    }
+
+    /// Whether a commit may send these messages: each fits a body, and not too many
+    /// wait already.
+    pub(super) async fn may_send(&self, session: &SessionId, new: &[OutboxEntry]) -> Outcome<()> {
+        if new.is_empty() {
+            return Ok(());
+        }
+        // Base64 adds a third, the names around it less than this.
+        let room = self.config.max_body.saturating_sub(1024) / 4 * 3;
+        if new.iter().any(|entry| entry.value.len() > room) {
+            return Err(Failure::ValueTooLarge(room));
+        }
+        let waiting = self.snapshot(session).await?.slot.outbox;
+        if waiting + new.len() as u64 > MOST_WAITING as u64 {
+            return Err(self.still_busy());
+        }
+        Ok(())
     }
 
     async fn send(&self, session: &SessionId, entry: &OutboxEntry) -> Result<(), PeerError> {
@@ -76,13 +98,25 @@ impl Node {
         let body = Bytes::from(serde_json::to_vec(&body).unwrap_or_default());
         let mut to = entry.to.clone();
         for _ in 0..HOPS {
+            if self.is_barred(&to) {
+                return Err(PeerError::Refused {
+                    node: to,
+                    status: 403,
+                    code: NOT_TAKEN.to_owned(),
+                    message: "it was given up".to_owned(),
+                    refusal: None,
+                });
+            }
+            self.pass_over(&to)?;
             let call = PeerCall {
                 endpoint: "receive-propagate",
                 query: None,
                 body: body.clone(),
                 timeout: self.config.peer_timeout + self.config.session_wait,
             };
-            let answer = self.peers.call(&to, &entry.function, call).await?;
+            let answer = self.peers.call(&to, &entry.function, call).await;
+            self.note(&to, answer.as_ref().err());
+            let answer = answer?;
             if answer.status != 307 {
                 return Ok(());
             }
@@ -117,7 +151,10 @@ impl Node {
         };
         let (session, lease) = match self.enter(&entering, &line).await? {
             Entered::Run { session, lease } => (session, lease),
-            Entered::Replay { .. } => return Ok(Received::Taken),
+            Entered::Replay { .. } => {
+                self.on_disk(&call.session).await?;
+                return Ok(Received::Taken);
+            }
             Entered::Redirect { to, .. } => {
                 return Ok(Received::Elsewhere(Elsewhere { location: to }));
             }
@@ -137,7 +174,8 @@ impl Node {
             })
             .await?;
         match outcome {
-            Ok(_) => Ok(Received::Taken),
+            // The sender forgets it now (rule 3).
+            Ok(_) => self.on_disk(&call.session).await.map(|()| Received::Taken),
             Err(error) if error.status_code().is_client_error() => {
                 Err(Failure::NotTaken(error.sentence().to_owned()))
             }
@@ -148,6 +186,7 @@ impl Node {
 
 /// Whether a repeat would get the same answer for ever.
 fn is_final(error: &PeerError) -> bool {
-    // An unsigned 404 is no reason: a gateway says so while a function is deployed.
-    matches!(error.code(), Some("not-taken" | "bad-request" | "too-large"))
+    // Everything else may pass: a function that is being deployed, a topology that
+    // is being rolled out.
+    error.code() == Some(NOT_TAKEN)
 }

@@ -15,6 +15,9 @@ use crate::protocol::{self, Event, Refusal};
 use crate::session::{Epoch, Life, NodeName, Nonce, Page, Pull, SessionId, SessionToken};
 use crate::store::{Durability, Staged};
 
+/// How often the source is told again at once; then the recovery loop goes on.
+const SETTLE_TRIES: usize = 3;
+
 /// The moments of a move, as its target sees them.
 struct Moments {
     began: Instant,
@@ -56,7 +59,7 @@ impl Node {
         self.install(session, &pull).await?;
         moments.serving = Some(Instant::now());
         self.lines.changed(session);
-        self.settle(session, &pull.life, pull.next_epoch, &pull.from, pull.nonce).await;
+        self.settle(session, &pull.life, pull.next_epoch, &pull.from, SETTLE_TRIES).await;
         let node = self.clone();
         let told = session.clone();
         // Home learns it at once; should that fail, the recovery loop goes on.
@@ -153,8 +156,14 @@ impl Node {
         let event = Event::ClosePull { nonce: pull.nonce };
         if let Err(failure) = self.step(session, &event, Durability::Synced).await {
             tracing::warn!(node = %self.here(), %failure, "a pull could not be closed yet");
+            return;
         }
         self.lines.changed(session);
+        // The source need not ask: it may offer the session to the next one at once.
+        let call = MigrateCall::of_pull(session.clone(), pull, self.here().clone(), Phase::Closed);
+        if let Err(error) = self.migrate(&pull.from, &call).await {
+            tracing::debug!(node = %self.here(), %error, "the source will ask");
+        }
     }
 
     /// Tells the source that the session is here, until it acknowledges; after a
@@ -165,13 +174,15 @@ impl Node {
         life: &Life,
         epoch: Epoch,
         from: &NodeName,
-        nonce: Nonce,
+        tries: usize,
     ) {
+        // `done` names the epoch; which attempt it was does not matter any more.
+        let nonce = Nonce(0);
         let pull = Pull { life: life.clone(), next_epoch: epoch, from: from.clone(), nonce };
         let call = MigrateCall::of_pull(session.clone(), &pull, self.here().clone(), Phase::Done);
         let backoff = ExponentialBuilder::default()
             .with_min_delay(Duration::from_millis(10))
-            .with_max_times(3)
+            .with_max_times(tries)
             .with_jitter();
         let acknowledged =
             (|| self.migrate(from, &call)).retry(backoff).when(PeerError::unreachable).await;
@@ -187,7 +198,6 @@ impl Node {
                 }
                 _ => {
                     tracing::debug!(node = %self.here(), %error, "not settled yet");
-                    self.wake.notify_one();
                     return;
                 }
             },

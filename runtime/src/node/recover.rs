@@ -1,9 +1,9 @@
 //! Whoever is in doubt asks, until nobody is.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use futures_util::StreamExt;
 use tokio::time::Instant;
 
 use super::{Failure, Node, Outcome};
@@ -13,11 +13,22 @@ use crate::session::{Life, NodeName, Pull, Record, SessionId, Transfer};
 use crate::store::{Durability, StoreError};
 
 /// Sessions in doubt that are looked after at once.
-const AT_ONCE: usize = 32;
-/// Sessions in doubt that one turn looks at.
+pub(super) const WORKERS: usize = 64;
+/// Sessions in doubt that most turns look at, those first that are longest in doubt.
 const A_TURN: usize = 4096;
+/// Every so many turns look at all of them, should the first ones all be stuck.
+const WHOLE_TURN: u64 = 16;
 /// Between two passes over the index.
 const MEND_EVERY: Duration = Duration::from_secs(300);
+
+/// A session that is being looked after, until this is dropped.
+struct Working<'a>(&'a Node, &'a SessionId);
+
+impl Drop for Working<'_> {
+    fn drop(&mut self) {
+        self.0.working.lock().remove(self.1);
+    }
+}
 
 /// The key under which a barred node is kept in the store's settings.
 fn barred_key(node: &NodeName) -> String {
@@ -27,8 +38,9 @@ fn barred_key(node: &NodeName) -> String {
 impl Node {
     pub(super) async fn recover_forever(self) {
         let mut failing_since: Option<Instant> = None;
-        loop {
-            match self.recover_once().await {
+        for turn in 1_u64.. {
+            let most = if turn % WHOLE_TURN == 0 { usize::MAX } else { A_TURN };
+            match self.recover_once(most).await {
                 Ok(()) => failing_since = None,
                 Err(failure) => {
                     let since = failing_since.get_or_insert_with(Instant::now);
@@ -46,9 +58,9 @@ impl Node {
 
     /// One turn: recovers a restarted store, then looks after every session about
     /// which somebody has to be asked or told something.
-    pub(super) async fn recover_once(&self) -> Outcome<()> {
+    async fn recover_once(&self, most: usize) -> Outcome<()> {
         if self.unrecovered.load(Ordering::Relaxed) {
-            self.store.recover_restart().await?;
+            self.recover_store().await?;
             self.unrecovered.store(false, Ordering::Relaxed);
         }
         // A restart is noticed here even if nobody asks this node for anything.
@@ -58,31 +70,35 @@ impl Node {
             }
         };
         let counts = self.store.counts().await.inspect_err(notice)?;
-        let pending = self.store.pending(A_TURN).await.inspect_err(notice)?;
+        let pending = self.store.pending(most).await.inspect_err(notice)?;
         self.refresh_barred().await?;
         self.resident.store(counts.resident, Ordering::Relaxed);
         crate::metrics::counted(&self.config, counts);
         self.local.keep_only(&pending, self.config.recovery_interval * 10);
-        futures_util::stream::iter(pending)
-            .for_each_concurrent(AT_ONCE, |session| async move {
-                if let Err(failure) = self.look_after(&session).await {
-                    tracing::debug!(
-                        node = %self.here(), session = session.log_hash(), %failure, "still in doubt"
-                    );
-                }
-            })
-            .await;
+        for session in pending {
+            // What finds no worker is there at the next turn; a turn waits for nobody.
+            let Ok(permit) = Arc::clone(&self.workers).try_acquire_owned() else { break };
+            let node = self.clone();
+            self.later(async move {
+                node.look_after(&session).await;
+                drop(permit);
+            });
+        }
         Ok(())
     }
 
     /// Does what one session waits for, unless somebody is at it already.
-    async fn look_after(&self, session: &SessionId) -> Outcome<()> {
+    pub(super) async fn look_after(&self, session: &SessionId) {
         if !self.working.lock().insert(session.clone()) {
-            return Ok(());
+            return;
         }
-        let outcome = self.resolve(session).await;
-        self.working.lock().remove(session);
-        outcome
+        let working = Working(self, session);
+        if let Err(failure) = self.resolve(session).await {
+            tracing::debug!(
+                node = %self.here(), session = session.log_hash(), %failure, "still in doubt"
+            );
+        }
+        drop(working);
     }
 
     async fn resolve(&self, session: &SessionId) -> Outcome<()> {
@@ -99,7 +115,8 @@ impl Node {
                 if let Some(from) = unsettled
                     && !self.local.is_pulling(session)
                 {
-                    self.settle(session, life, *epoch, from, crate::session::Nonce(0)).await;
+                    self.pass_over(from)?;
+                    self.settle(session, life, *epoch, from, 0).await;
                 }
                 if *untold {
                     self.tell_home(session).await?;
@@ -129,6 +146,7 @@ impl Node {
             if !self.local.silent_for(session, transfer.nonce, long) {
                 return Ok(());
             }
+            self.pass_over(&transfer.to)?;
             let call = MigrateCall::of_transfer(session.clone(), life, transfer);
             let answer = self.migrate(&transfer.to, &call).await?;
             let event = Event::Answer { transfer: transfer.clone(), installed: answer.installed };

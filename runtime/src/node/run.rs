@@ -134,6 +134,10 @@ impl Node {
             entry.id = format!("{lease}-{index}");
         }
         let sends = !outbox.is_empty();
+        if let Err(failure) = self.may_send(id, &outbox).await {
+            self.release(id, lease).await;
+            return Err(failure);
+        }
         let commit = Commit {
             lease,
             life: session.life.clone(),
@@ -148,7 +152,7 @@ impl Node {
         if sends {
             let node = self.clone();
             let id = id.clone();
-            self.later(async move { node.deliver_now(&id).await });
+            self.later(async move { node.look_after(&id).await });
         }
         Ok(())
     }

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 use super::{Failure, Node, Outcome};
 use crate::failpoint::reach;
 use crate::peers::messages::{MigrateCall, MoveAnswer, OpenAnswer};
-use crate::protocol::{Event, Reply};
+use crate::protocol::{Event, Refusal, Reply};
 use crate::session::{NodeName, Page, Record, SessionId};
 use crate::store::Durability;
 
@@ -51,7 +51,7 @@ impl Node {
         let cursor = call.cursor.as_deref();
         let page = self.store.export(&call.session, call.nonce, cursor).await?;
         self.local.heard(&call.session, call.nonce);
-        page.ok_or(Failure::Refused(crate::protocol::Refusal::NoSuchMove))
+        page.ok_or(Failure::Refused(Refusal::NoSuchMove))
     }
 
     async fn freeze_in_turn(&self, session: &SessionId, call: &MigrateCall) -> Outcome<()> {
@@ -92,16 +92,20 @@ impl Node {
             return Err(Failure::BadCall(format!("{from} cannot speak for {}", call.target)));
         }
         reach("source.done").await;
-        let event = Event::Done { life: call.life(), epoch: call.epoch, to: from.clone() };
-        let outcome = self.step(&call.session, &event, Durability::Synced).await;
-        if let Err(Failure::Refused(refusal @ crate::protocol::Refusal::Superseded { .. })) =
-            outcome
-        {
-            return Err(Failure::Refused(refusal));
+        if let Err(refused) = self.admit(from) {
+            // A node that was given up gets no other answer than `superseded`.
+            let snapshot = self.snapshot(&call.session).await?;
+            return Err(match &snapshot.slot.record {
+                Some(Record::Owned { life, epoch, .. })
+                    if *life == call.life() && *epoch >= call.epoch =>
+                {
+                    Refusal::Superseded { epoch: *epoch }.into()
+                }
+                _ => refused,
+            });
         }
-        // A node that was given up gets no other answer than `superseded`.
-        self.admit(from)?;
-        outcome?;
+        let event = Event::Done { life: call.life(), epoch: call.epoch, to: from.clone() };
+        self.step(&call.session, &event, Durability::Synced).await?;
         reach("source.moved").await;
         self.local.over(&call.session);
         self.lines.changed(&call.session);
@@ -115,11 +119,25 @@ impl Node {
         if call.target != *self.here() {
             return Err(Failure::BadCall(format!("this is not {}", call.target)));
         }
+        if self.local.works_on(&call.session, call.nonce) {
+            // It is under way: that is no answer, and there will be one.
+            return Err(Refusal::MoveOpen.into());
+        }
         let event = Event::Ask { life: call.life(), transfer: call.transfer() };
         let reply = self.step(&call.session, &event, Durability::Synced).await?;
         let installed = matches!(reply, Reply::Installed { .. });
         self.lines.changed(&call.session);
         Ok(self.answer(call, installed))
+    }
+
+    /// `migrate-session`, phase `closed`: the target says "no" without being asked.
+    pub(crate) async fn closed(&self, from: &NodeName, call: &MigrateCall) -> Outcome<MoveAnswer> {
+        self.meant_for_target(from, call)?;
+        let event = Event::Answer { transfer: call.transfer(), installed: false };
+        self.step(&call.session, &event, Durability::Synced).await?;
+        self.local.over(&call.session);
+        self.lines.changed(&call.session);
+        Ok(self.answer(call, false))
     }
 
     /// `migrate-session`, phase `agreed`: the target has a pull that nobody works

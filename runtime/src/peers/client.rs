@@ -160,6 +160,13 @@ fn unsigned(status: StatusCode, body: &[u8], why: &str) -> String {
     }
 }
 
+/// The path of a call as the function sees it.
+fn path_after<'a>(url: &'a reqwest::Url, function: &FunctionName) -> &'a str {
+    let prefix = format!("/function/{function}");
+    let rest = url.path().find(&prefix).and_then(|at| url.path().get(at + prefix.len()..));
+    rest.filter(|rest| !rest.is_empty()).unwrap_or("/")
+}
+
 /// The innermost cause: "connection refused" says more than "error sending request".
 pub(crate) fn innermost(error: &reqwest::Error) -> String {
     if error.is_timeout() {
@@ -199,11 +206,15 @@ impl Invokes for HttpPeers {
                 .base(&target, function)
                 .ok_or_else(|| Error::internal(format!("the topology has no node `{target}`")))?;
             let mark = if query.is_empty() { "" } else { "?" };
+            let url = reqwest::Url::parse(&format!("{base}{path}{mark}{query}"))
+                .map_err(|error| Error::internal("the path cannot be called").caused_by(error))?;
+            // Signed is what is sent: a URL escapes what is special in it.
+            let (sent_path, sent_query) = (path_after(&url, function), url.query());
             let call = Call {
                 target: &target,
                 method: method.as_str(),
-                path: &path,
-                query: &query,
+                path: sent_path,
+                query: sent_query.unwrap_or_default(),
                 body: &body,
             };
             let caller = Caller { role: Role::Peer, name: self.here.clone() };
@@ -212,7 +223,7 @@ impl Invokes for HttpPeers {
                 .map_err(|error| unavailable(error.to_string()))?;
             let sent = self
                 .http
-                .request(method.clone(), format!("{base}{path}{mark}{query}"))
+                .request(method.clone(), url.clone())
                 .headers(headers.clone())
                 .header(SIGNATURE_HEADER, signed.header())
                 .header("x-session", session.as_str())

@@ -29,6 +29,8 @@ pub enum Phase {
     Ask,
     /// Target to source: have you agreed to this move, and are you still in it?
     Agreed,
+    /// Target to source: I closed this pull; nothing of it will install.
+    Closed,
 }
 
 /// `POST /_/migrate-session`.

@@ -101,6 +101,7 @@ async fn answer(node: &Node, from: &NodeName, call: PeerCall) -> Outcome<PeerAns
                 }
                 Phase::Done => say(200, &node.let_go(from, &call).await?),
                 Phase::Ask => say(200, &node.ask(from, &call).await?),
+                Phase::Closed => say(200, &node.closed(from, &call).await?),
                 Phase::Agreed => say(200, &node.agreed(from, &call).await?),
             }
         }

@@ -127,6 +127,8 @@ fn spawn(program: &Path, home: &Path) -> Result<Child> {
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
+        // Ctrl-C is for `up` alone: it ends its servers last.
+        .process_group(0)
         .kill_on_drop(true)
         .spawn()
         .map_err(|error| {

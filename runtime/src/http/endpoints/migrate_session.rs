@@ -30,6 +30,7 @@ pub(super) async fn handle(call: &Signed<'_>) -> Answered {
         Phase::Freeze => Reply::page(node.freeze(from, &step).await?.encode()),
         Phase::Done => Reply::ok(&node.let_go(from, &step).await?),
         Phase::Ask => Reply::ok(&node.ask(from, &step).await?),
+        Phase::Closed => Reply::ok(&node.closed(from, &step).await?),
         Phase::Agreed => Reply::ok(&node.agreed(from, &step).await?),
     })
 }

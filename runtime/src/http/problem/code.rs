@@ -62,6 +62,8 @@ codes! {
 
     /// A node that this session was recovered from.
     Barred = "barred", FORBIDDEN, "The node is barred";
+    /// A node that this one's topology does not have.
+    UnknownPeer = "unknown-peer", FORBIDDEN, "The node is not in the topology here";
     /// A well-signed call by somebody who may not make it.
     WrongRole = "wrong-role", FORBIDDEN, "The caller may not do this";
 

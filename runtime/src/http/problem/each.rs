@@ -86,6 +86,17 @@ impl Problem {
         )
     }
 
+    /// 403: the calling node is not in this node's topology.
+    pub fn unknown_peer(node: &NodeName) -> Self {
+        Self::new(
+            Code::UnknownPeer,
+            format!(
+                "`{node}` is not in the topology here, so nothing was done; give both nodes the \
+                 same topology and repeat the call"
+            ),
+        )
+    }
+
     /// 403: signed well, but by somebody who may not make this call.
     pub fn wrong_role(needed: &str) -> Self {
         Self::new(

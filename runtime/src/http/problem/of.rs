@@ -66,6 +66,9 @@ impl Problem {
                 let status = StatusCode::from_u16(*status).unwrap_or(StatusCode::BAD_GATEWAY);
                 let mut problem = Self::plain(status, format!("`{node}` says: {message}"));
                 problem.code = Code::parse(code);
+                if [423, 429, 503].contains(&status.as_u16()) {
+                    problem = problem.retry_after(std::time::Duration::from_secs(1));
+                }
                 problem.with("location", node.as_str())
             }
         }

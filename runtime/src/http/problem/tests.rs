@@ -32,6 +32,7 @@ fn every_problem() -> Vec<Problem> {
         Problem::bad_request("the body is not JSON; send an object"),
         Problem::unsupported_version(3, 2),
         Problem::barred(&here()),
+        Problem::unknown_peer(&here()),
         Problem::wrong_role("operators"),
         Problem::no_such_session(&here()),
         Problem::no_such_route("/_/nothing"),

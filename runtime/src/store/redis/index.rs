@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use redis::{Cmd, Pipeline, Value};
 
 use super::Core;
+use super::encode::FIELDS;
 use super::reply::{self, Parts, corrupt};
 use super::requests::millis;
 use super::scripts::{Script, Scripts};
@@ -165,16 +166,18 @@ impl Core {
         }
     }
 
-    /// What is known of several sessions, in one round trip a batch.
+    /// What is known of several sessions, in one round trip a batch; the time and
+    /// the number of fields are left out.
     pub(super) async fn look(&self, sessions: &[SessionId]) -> StoreResult<Vec<Snapshot>> {
         let mut found = Vec::with_capacity(sessions.len());
         for batch in sessions.chunks(BATCH) {
             let mut pipe = Pipeline::with_capacity(batch.len());
             for session in batch {
-                pipe.add_command(self.load_call(session, None));
+                let meta = self.keys.session(session).meta();
+                pipe.cmd("HMGET").arg(meta).arg(&FIELDS).arg("v").arg("b");
             }
             for answer in self.link.pipe(&pipe).await? {
-                found.push(super::steps::loaded(answer?)?.snapshot);
+                found.push(seen(answer?)?);
             }
         }
         Ok(found)
@@ -311,6 +314,17 @@ impl Core {
         }
         Ok(Counts { resident, pending })
     }
+}
+
+fn seen(answer: Value) -> StoreResult<Snapshot> {
+    let mut parts = Parts::new(answer)?;
+    let slot = reply::raw_from(&mut parts)?.decode().map_err(corrupt)?;
+    let mut number = || match parts.value()? {
+        Value::Nil => Ok(0),
+        number => reply::number(number),
+    };
+    let (version, bytes) = (number()?, number()?);
+    Ok(Snapshot { slot, version, bytes, ..Snapshot::default() })
 }
 
 /// Members with their scores, in turn or in pairs.

@@ -4,7 +4,8 @@
 //! - `steps`: protocol steps: load, decide in Rust, write if nothing changed
 //! - `pages`: export and stage
 //! - `index`: residents, pointers, pending
-//! - `recover`: the walks over all sessions: after a restart, and to mend the index
+//! - `recover`, `mend`: the walks over all sessions: after a restart, and to keep the
+//!   index true
 //! - `sync`: waiting for the disk
 //! - `keys`, `encode`, `reply`, `scripts` and `lua/`: the form of it all
 //! - `link`, `options`: the connection
@@ -16,6 +17,7 @@ mod encode;
 mod index;
 mod keys;
 mod link;
+mod mend;
 mod options;
 mod pages;
 mod recover;

@@ -1,5 +1,4 @@
-//! The walks over all sessions of a function: after a restart of the store, and
-//! to mend the index.
+//! The walk over all sessions of a function after a restart of the store.
 
 use redis::{Pipeline, Value};
 
@@ -12,13 +11,21 @@ use super::scripts::{Script, Scripts};
 use super::steps::{Loaded, apply_call};
 use super::sync;
 use crate::protocol::{self, Event, Payload};
-use crate::session::{Millis, NodeName, SessionId};
+use crate::session::{Millis, SessionId};
 use crate::store::{Promise, StoreError, StoreResult};
 
-/// How many keys one look of a walk passes.
+/// How many keys one look passes.
 const LOOK: usize = 1000;
 /// How often a session is tried again that others are changing meanwhile.
 const ATTEMPTS: usize = 64;
+
+/// How a walk over all sessions ended.
+#[derive(Debug, PartialEq, Eq)]
+enum Walk {
+    Ended,
+    /// Another replica was faster and has let requests in.
+    Overtaken,
+}
 
 impl Core {
     /// After a restart of the store: freezes every session that had agreed to a
@@ -36,31 +43,9 @@ impl Core {
         }
         // Those first that are known to need it; then all, in case the index
         // forgot more than the sessions did.
-        let mut cursor = "0".to_owned();
-        loop {
-            let mut cmd = redis::cmd("ZSCAN");
-            cmd.arg(self.keys.pending()).arg(&cursor).arg("COUNT").arg(LOOK);
-            let mut parts = Parts::new(tie.call(&cmd).await?)?;
-            cursor = parts.text()?;
-            let sessions: Vec<_> =
-                scored(parts.value()?)?.into_iter().map(|(session, _)| session).collect();
-            self.freeze_again(&tie, &sessions).await?;
-            if cursor == "0" {
-                break;
-            }
-        }
-        loop {
-            let mut parts = Parts::new(tie.call(&self.scan(&cursor, LOOK)).await?)?;
-            cursor = parts.text()?;
-            let sessions = self.sessions(parts.value()?)?;
-            self.freeze_again(&tie, &sessions).await?;
-            if cursor == "0" {
-                break;
-            }
-            // Another replica may have been faster.
-            if self.loaded(&tie).await? {
-                return Ok(());
-            }
+        self.walk_pending(&tie).await?;
+        if self.walk_all(&tie).await? == Walk::Overtaken {
+            return Ok(());
         }
         if self.server.promise == Promise::WaitAof {
             let limit = super::requests::millis(self.options.sync_timeout);
@@ -73,17 +58,49 @@ impl Core {
         tie.pipe(&pipe).await?.into_iter().try_for_each(|answer| answer.map(drop))
     }
 
+    async fn walk_pending(&self, tie: &Tie) -> StoreResult<()> {
+        let mut cursor = "0".to_owned();
+        loop {
+            let mut cmd = redis::cmd("ZSCAN");
+            cmd.arg(self.keys.pending()).arg(&cursor).arg("COUNT").arg(LOOK);
+            let mut parts = Parts::new(tie.call(&cmd).await?)?;
+            cursor = parts.text()?;
+            let marked = scored(parts.value()?)?;
+            let sessions: Vec<_> = marked.into_iter().map(|(session, _)| session).collect();
+            self.freeze_again(tie, &sessions).await?;
+            if cursor == "0" {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn walk_all(&self, tie: &Tie) -> StoreResult<Walk> {
+        let mut cursor = "0".to_owned();
+        loop {
+            let mut pipe = Pipeline::with_capacity(2);
+            pipe.add_command(self.scripts.exists());
+            pipe.add_command(self.scripts.find(&cursor, &self.keys.pattern(), LOOK));
+            let mut answers = tie.pipe(&pipe).await?.into_iter();
+            let mut next = || answers.next().unwrap_or(Ok(Value::Nil));
+            if Scripts::all_exist(next()?)? {
+                return Ok(Walk::Overtaken);
+            }
+            let mut parts = Parts::new(next()?)?;
+            cursor = parts.text()?;
+            let sessions = self.sessions(parts.value()?)?;
+            self.freeze_again(tie, &sessions).await?;
+            if cursor == "0" {
+                return Ok(Walk::Ended);
+            }
+        }
+    }
+
     async fn loaded(&self, tie: &Tie) -> StoreResult<bool> {
         Scripts::all_exist(tie.call(&self.scripts.exists()).await?)
     }
 
-    fn scan(&self, cursor: &str, count: usize) -> redis::Cmd {
-        let mut cmd = redis::cmd("SCAN");
-        cmd.arg(cursor).arg("MATCH").arg(self.keys.pattern()).arg("COUNT").arg(count);
-        cmd
-    }
-
-    fn sessions(&self, metas: Value) -> StoreResult<Vec<SessionId>> {
+    /// The sessions of these meta keys.
+    pub(super) fn sessions(&self, metas: Value) -> StoreResult<Vec<SessionId>> {
         let mut found = Vec::new();
         for meta in Parts::new(metas)? {
             let meta = reply::bytes(meta)?.unwrap_or_default();
@@ -156,71 +173,6 @@ impl Core {
         let start = |count| self.scripts.recovering(Script::Apply, count);
         pipe.add_command(apply_call(start, &keys, &event, found, &step));
         Ok(true)
-    }
-
-    /// One look: sessions first (`k`), then what the index lists of each home
-    /// (`r`), then pointers (`p`).
-    pub(super) async fn mend_index(&self, cursor: Option<String>) -> StoreResult<Option<String>> {
-        let cursor = cursor.unwrap_or_else(|| "k0".to_owned());
-        let bad = || corrupt("the cursor of a mending is not one of this store's");
-        let (phase, at) = cursor.split_at_checked(1).ok_or_else(bad)?;
-        match phase {
-            "k" => {
-                let mut parts = Parts::new(self.link.call(&self.scan(at, LOOK)).await?)?;
-                let next = parts.text()?;
-                let sessions = self.sessions(parts.value()?)?;
-                self.mend(&sessions, None).await?;
-                Ok(Some(if next == "0" { "r0 ".to_owned() } else { format!("k{next}") }))
-            }
-            "r" => {
-                let (at, home) = at.split_once(' ').ok_or_else(bad)?;
-                let homes = self.homes().await?;
-                // Homes in order; an empty name stands before the first.
-                let mut later: Vec<_> = homes.iter().filter(|h| h.as_str() >= home).collect();
-                later.sort();
-                let Some(current) = later.first() else { return Ok(Some("p0".to_owned())) };
-                let at = if current.as_str() == home { at } else { "0" };
-                let next =
-                    self.mend_listed(&self.keys.residents(current), at, Some(current)).await?;
-                Ok(Some(match (next.as_str(), later.get(1)) {
-                    ("0", Some(following)) => format!("r0 {following}"),
-                    ("0", None) => "p0".to_owned(),
-                    (next, _) => format!("r{next} {current}"),
-                }))
-            }
-            "p" => {
-                let next = self.mend_listed(&self.keys.pointers(), at, None).await?;
-                Ok((next != "0").then(|| format!("p{next}")))
-            }
-            _ => Err(bad()),
-        }
-    }
-
-    async fn mend_listed(
-        &self,
-        key: &str,
-        at: &str,
-        home: Option<&NodeName>,
-    ) -> StoreResult<String> {
-        let mut cmd = redis::cmd("ZSCAN");
-        cmd.arg(key).arg(at).arg("COUNT").arg(LOOK);
-        let mut parts = Parts::new(self.link.call(&cmd).await?)?;
-        let next = parts.text()?;
-        let listed: Vec<_> =
-            scored(parts.value()?)?.into_iter().map(|(session, _)| session).collect();
-        self.mend(&listed, home).await?;
-        Ok(next)
-    }
-
-    async fn mend(&self, sessions: &[SessionId], home: Option<&NodeName>) -> StoreResult<()> {
-        let mut pipe = Pipeline::new();
-        for (session, snapshot) in sessions.iter().zip(self.look(sessions).await?) {
-            self.add_truth(&mut pipe, session, &snapshot.slot, home);
-        }
-        if !pipe.is_empty() {
-            self.link.pipe(&pipe).await?.into_iter().try_for_each(|answer| answer.map(drop))?;
-        }
-        Ok(())
     }
 }
 

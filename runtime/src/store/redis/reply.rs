@@ -116,7 +116,11 @@ pub(super) fn fields(value: Value) -> StoreResult<FieldMap> {
 
 /// The texts of a slot.
 pub(super) fn raw(value: Value) -> StoreResult<Raw> {
-    let mut parts = Parts::new(value)?;
+    raw_from(&mut Parts::new(value)?)
+}
+
+/// The texts of a slot, at the start of more.
+pub(super) fn raw_from(parts: &mut Parts) -> StoreResult<Raw> {
     let mut raw = Raw::default();
     for place in 0..FIELDS.len() {
         raw.0[place] = parts.text()?;

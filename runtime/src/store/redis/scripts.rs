@@ -36,6 +36,8 @@ const ANYTIME: &str = "flags=allow-oom";
 /// Refused when Redis is out of memory.
 const GROWS: &str = "";
 const READS: &str = "flags=no-writes";
+/// Names no keys: it goes where a scan leads.
+const LOOKS_AROUND: &str = "flags=no-writes,allow-cross-slot-keys";
 
 /// In the order of [`Script`].
 const TEXTS: [(Script, &str, &str); 14] = [
@@ -62,6 +64,8 @@ pub(super) struct Scripts {
     hot: Vec<(String, String)>,
     /// What [`Script::Apply`] and [`Script::Index`] do, under texts of their own.
     recovery: [(Script, String); 2],
+    /// Finds what has to be recovered.
+    find: String,
 }
 
 fn text(flags: &str, whose: &str, body: &str) -> String {
@@ -79,7 +83,8 @@ impl Scripts {
             let (_, flags, body) = TEXTS[script as usize];
             (script, text(flags, &format!("{whose}, recovering"), body))
         });
-        Self { hot: hot.collect(), recovery }
+        let find = text(LOOKS_AROUND, whose, include_str!("lua/find.lua"));
+        Self { hot: hot.collect(), recovery, find }
     }
 
     /// A call with its keys, ready for arguments; the letters are those of the
@@ -103,6 +108,13 @@ impl Scripts {
         let text = self.recovery.iter().find(|(known, _)| *known == script);
         let mut cmd = Cmd::new();
         cmd.arg("EVAL").arg(text.map_or("", |(_, text)| text)).arg(keys);
+        cmd
+    }
+
+    /// Looks over some keys for sessions that had agreed to a move.
+    pub(super) fn find(&self, cursor: &str, pattern: &str, count: usize) -> Cmd {
+        let mut cmd = Cmd::new();
+        cmd.arg("EVAL").arg(&self.find).arg(0).arg(cursor).arg(pattern).arg(count);
         cmd
     }
 

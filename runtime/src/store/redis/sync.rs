@@ -160,3 +160,110 @@ fn read(answers: Vec<StoreResult<Value>>) -> StoreResult<Run> {
     }
     Run::read(next()?)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead, BufReader, Write as _};
+    use std::net::{TcpListener, TcpStream};
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicUsize;
+
+    use super::*;
+    use crate::session::FunctionName;
+
+    /// A server that takes a moment for each `WAITAOF`, and counts them.
+    struct Slow {
+        waits: Arc<AtomicUsize>,
+        url: String,
+    }
+
+    /// `local` is how many disks it says have the write, `run` who it says it is.
+    fn slow(local: u32, run: &'static str) -> Slow {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("redis://{}/?protocol=resp3", listener.local_addr().unwrap());
+        let waits = Arc::new(AtomicUsize::new(0));
+        let counted = waits.clone();
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let counted = counted.clone();
+                std::thread::spawn(move || serve(stream, local, run, &counted));
+            }
+        });
+        Slow { waits, url }
+    }
+
+    fn serve(stream: TcpStream, local: u32, run: &str, waits: &AtomicUsize) -> Option<()> {
+        let mut input = BufReader::new(stream.try_clone().ok()?);
+        let mut output = stream;
+        loop {
+            let words = read_call(&mut input)?;
+            let answer = match words.first()?.as_str() {
+                "HELLO" => "%1\r\n+server\r\n+redis\r\n".to_owned(),
+                "EVALSHA" => ":1\r\n".to_owned(),
+                "WAITAOF" => {
+                    waits.fetch_add(1, Ordering::SeqCst);
+                    std::thread::sleep(Duration::from_millis(50));
+                    format!("*2\r\n:{local}\r\n:0\r\n")
+                }
+                "INFO" => {
+                    let text = format!("# Server\r\nrun_id:{run}\r\n");
+                    format!("${}\r\n{text}\r\n", text.len())
+                }
+                _ => "+OK\r\n".to_owned(),
+            };
+            output.write_all(answer.as_bytes()).ok()?;
+        }
+    }
+
+    fn read_call(input: &mut impl BufRead) -> Option<Vec<String>> {
+        let mut line = String::new();
+        input.read_line(&mut line).ok()?;
+        let count: usize = line.trim().strip_prefix('*')?.parse().ok()?;
+        let mut words = Vec::new();
+        for _ in 0..count {
+            line.clear();
+            input.read_line(&mut line).ok()?;
+            let size: usize = line.trim().strip_prefix('$')?.parse().ok()?;
+            let mut word = vec![0; size + 2];
+            input.read_exact(&mut word).ok()?;
+            word.truncate(size);
+            words.push(String::from_utf8(word).ok()?);
+        }
+        Some(words)
+    }
+
+    async fn wait(server: &Slow, waiters: usize, run: &str) -> Vec<StoreResult<()>> {
+        let client = redis::Client::open(server.url.as_str()).unwrap();
+        let options = RedisOptions::default();
+        let link = Link::open(client, &options).await.unwrap();
+        let syncer = Syncer::new(&link, &options);
+        let keys = Keys::new("f", &FunctionName::new("cart").unwrap());
+        let scripts = Scripts::new("cart");
+        let run = Run(run.to_owned());
+        let all = (0..waiters).map(|_| syncer.wait(&keys, &scripts, &run));
+        futures_util::future::join_all(all).await
+    }
+
+    #[tokio::test]
+    async fn g6_those_who_wait_at_once_wait_together() {
+        let server = slow(1, "one");
+        let outcomes = wait(&server, 50, "one").await;
+        assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
+        // The first may have begun before the others asked.
+        assert!(server.waits.load(Ordering::SeqCst) <= 2);
+    }
+
+    #[tokio::test]
+    async fn g2_what_is_not_on_disk_is_not_said_to_be() {
+        for outcome in wait(&slow(0, "one"), 3, "one").await {
+            assert!(matches!(outcome, Err(StoreError::Unavailable(_))), "{outcome:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn g2_another_run_does_not_answer_for_this_one() {
+        for outcome in wait(&slow(1, "restarted"), 3, "one").await {
+            assert!(matches!(outcome, Err(StoreError::Unavailable(_))), "{outcome:?}");
+        }
+    }
+}
