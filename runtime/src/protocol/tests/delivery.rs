@@ -150,7 +150,7 @@ impl World {
                 }
             }
             Message::ExpiryTaken { epoch } => {
-                drop(self.eventual(here, &Event::ExpiryTold { epoch }))
+                drop(self.eventual(here, &Event::ExpiryTold { epoch }));
             }
             Message::Whereabouts { life, epoch } => {
                 if let Some(record) = self.record(here)
@@ -165,10 +165,8 @@ impl World {
                     self.send(here, from, place);
                 }
             }
-            Message::Place { life, epoch, at } => {
-                if at != self.names[here] {
-                    drop(self.eventual(here, &Event::Refresh { life, epoch, to: at }));
-                }
+            Message::Place { life, epoch, at } if at != self.names[here] => {
+                drop(self.eventual(here, &Event::Refresh { life, epoch, to: at }));
             }
             _ => {}
         }
