@@ -184,13 +184,20 @@ pub(super) fn done(
     if to == here {
         return Err(Refusal::NoSuchMove);
     }
-    match &slot.record {
-        // The session went on without that node, and perhaps from here too.
-        Some(record) if record.life() == life && epoch < record.epoch() => {
-            Err(Refusal::Superseded { epoch: record.epoch() })
-        }
-        _ => owned_by(slot, now, life, epoch, to),
+    match went_on(slot, life, epoch) {
+        Some(epoch) => Err(Refusal::Superseded { epoch }),
+        None => owned_by(slot, now, life, epoch, to),
     }
+}
+
+/// The epoch under which a session went on without the node that owned it under
+/// `epoch`: from here, and perhaps on to others; `None` if it did not, as far as is
+/// known here.
+pub fn went_on(slot: &Slot, life: &Life, epoch: Epoch) -> Option<Epoch> {
+    let record = slot.record.as_ref().filter(|record| record.life() == life)?;
+    let owned = matches!(record, Record::Owned { .. });
+    let newer = record.epoch() > epoch || (owned && record.epoch() == epoch);
+    newer.then(|| record.epoch())
 }
 
 /// `to` owns the session under `epoch`.

@@ -2,7 +2,7 @@
 //! protocol as `node/` executes it, without the network.
 
 use super::world::{Envelope, Message, World};
-use crate::protocol::{Event, Refusal, Reply};
+use crate::protocol::{Event, Refusal, Reply, went_on};
 use crate::session::{Epoch, Life, Nonce, Pull, Record, Transfer};
 
 fn transfer(pull: &Pull, to: &crate::session::NodeName) -> Transfer {
@@ -91,13 +91,19 @@ impl World {
             }
             Message::Freeze(pull) if barred => self.send(here, from, Message::Refused(pull)),
             Message::Freeze(pull) => self.freeze(from, here, pull),
+            // A node that was given up is told that alone.
+            Message::Done { life, epoch } if barred => {
+                if let Some(by) = went_on(self.slot(here), &life, epoch) {
+                    self.send(here, from, Message::Superseded { epoch, by });
+                }
+            }
             Message::Done { life, epoch } => {
                 let to = self.names[from].clone();
                 match self.synced(here, &Event::Done { life, epoch, to }) {
                     Some(Err(Refusal::Superseded { epoch: by })) => {
                         self.send(here, from, Message::Superseded { epoch, by });
                     }
-                    Some(Ok(_)) if !barred => self.send(here, from, Message::Settled { epoch }),
+                    Some(Ok(_)) => self.send(here, from, Message::Settled { epoch }),
                     _ => {}
                 }
             }
