@@ -52,8 +52,11 @@ fetch() {
   shift
   [ -r "$keyring" ] && [ "$(uname -m)" = x86_64 ] && command -v apt-get dpkg >/dev/null ||
     return 1
+  # From wherever this system has its packages.
+  local mirror
+  mirror=$(apt-get indextargets --format '$(REPO_URI)' | grep -m 1 '/debian/$') || return 1
   mkdir -p "$work"/lists/partial "$work"/cache/archives/partial "$work"/debs
-  echo "deb [signed-by=$keyring] http://deb.debian.org/debian $suite main" >"$work/sources.list"
+  echo "deb [signed-by=$keyring] $mirror $suite main" >"$work/sources.list"
   local apt=(apt-get -qq -o "Dir::Etc::SourceList=$work/sources.list"
     -o Dir::Etc::SourceParts=/dev/null -o Dir::Etc::PreferencesParts=/dev/null
     -o "Dir::State::Lists=$work/lists" -o "Dir::Cache=$work/cache" -o APT::Sandbox::User=

@@ -39,7 +39,14 @@ pub(super) async fn handle(service: &Service, incoming: Incoming) -> Response {
 
 /// Caches between here and the client must not give one session's answer to another.
 pub(super) fn varies(mut response: Response) -> Response {
-    response.headers_mut().append(header::VARY, HeaderValue::from_static("X-session"));
+    // A forwarded answer says so already.
+    let said = response.headers().get_all(header::VARY).iter().any(|value| {
+        let mut names = value.to_str().unwrap_or_default().split(',').map(str::trim);
+        names.any(|name| name == "*" || name.eq_ignore_ascii_case(SESSION))
+    });
+    if !said {
+        response.headers_mut().append(header::VARY, HeaderValue::from_static("X-session"));
+    }
     response
 }
 

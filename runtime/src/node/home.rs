@@ -18,15 +18,17 @@ impl Node {
 
     /// Tells home, and writes down that it knows.
     pub(super) async fn tell_home(&self, session: &SessionId) -> Outcome<()> {
-        let snapshot = self.snapshot(session).await?;
-        if snapshot.slot.pending() {
-            self.on_disk(session).await?;
-        }
+        let snapshot = self.durable_snapshot(session).await?;
         match &snapshot.slot.record {
             Some(Record::Owned { life, epoch, untold: true, .. }) => {
-                self.update_home(session, life, *epoch, self.here(), false).await?;
+                let known = self.update_home(session, life, *epoch, self.here(), false).await?;
                 reach("target.told").await;
-                self.step(session, &Event::Told { epoch: *epoch }, Durability::Eventual).await?;
+                if known > *epoch {
+                    // An epoch names one owner: it went on without this node.
+                    self.superseded(session, *epoch, known, &life.home).await?;
+                } else {
+                    self.step(session, &Event::Told { epoch: known }, Durability::Eventual).await?;
+                }
             }
             Some(Record::Expired { life, epoch }) => {
                 self.update_home(session, life, *epoch, self.here(), true).await?;
@@ -39,8 +41,8 @@ impl Node {
         Ok(())
     }
 
-    /// Sends `update-session`; an answer that home knows something newer is as
-    /// good as an acknowledgement.
+    /// Sends `update-session`, and returns the epoch that home knows now. An answer
+    /// that it knew a newer one is as good as an acknowledgement.
     pub(super) async fn update_home(
         &self,
         session: &SessionId,
@@ -48,7 +50,7 @@ impl Node {
         epoch: Epoch,
         at: &NodeName,
         expired: bool,
-    ) -> Outcome<()> {
+    ) -> Outcome<Epoch> {
         // A home that was given up is told when it is back: until then its pointer
         // leads here, and is not to be forgotten.
         if self.is_barred(&life.home) {
@@ -58,9 +60,9 @@ impl Node {
         let call = UpdateCall { token: self.token(session, life, epoch, at), expired };
         let timeout = self.config.peer_timeout;
         match self.post(&life.home, "update-session", &call, timeout).await {
-            Ok(_) => Ok(()),
+            Ok(_) => Ok(epoch),
             Err(error) => match error.refusal() {
-                Some(Refusal::StaleEpoch { epoch: known }) if *known >= epoch => Ok(()),
+                Some(Refusal::StaleEpoch { epoch: known }) if *known >= epoch => Ok(*known),
                 _ => Err(error.into()),
             },
         }

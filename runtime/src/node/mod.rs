@@ -52,7 +52,7 @@ use crate::function::Function;
 use crate::peers::Peers;
 use crate::peers::messages::{NodeStatus, OffloadStatus, WIRE_VERSION};
 use crate::session::{NodeName, SessionId, SessionToken};
-use crate::store::{SessionStore, StoreError};
+use crate::store::{SessionStore, Snapshot, StoreError, StoreResult};
 use crate::topology::Topology;
 use leases::Leases;
 use lines::Lines;
@@ -261,19 +261,28 @@ impl Node {
         Ok(self.store.recover_restart().await?)
     }
 
-    /// A step after [`StoreError::Restarted`] recovers and is tried once more.
+    /// Asks the store; after [`StoreError::Restarted`] recovers and asks once more.
+    async fn recovered<T, F>(&self, ask: impl Fn() -> F) -> Outcome<T>
+    where
+        F: Future<Output = StoreResult<T>>,
+    {
+        let answer = ask().await;
+        if !matches!(answer, Err(StoreError::Restarted)) {
+            return Ok(answer?);
+        }
+        self.recover_store().await?;
+        Ok(ask().await?)
+    }
+
+    /// A protocol step in the store.
     async fn step(
         &self,
         session: &SessionId,
         event: &crate::protocol::Event,
         durability: crate::store::Durability,
     ) -> Outcome<crate::protocol::Reply> {
-        let mut outcome = self.store.step(session, event, durability).await;
-        if matches!(outcome, Err(StoreError::Restarted)) {
-            self.recover_store().await?;
-            outcome = self.store.step(session, event, durability).await;
-        }
-        let reply = outcome??;
+        let outcome = self.recovered(|| self.store.step(session, event, durability));
+        let reply = outcome.await??;
         tracing::debug!(
             node = %self.here(), function = %self.config.function,
             session = session.log_hash(), ?event, ?reply, "step"
@@ -281,23 +290,21 @@ impl Node {
         Ok(reply)
     }
 
-    /// Returns when everything this node knows of a session is on disk, as far as
-    /// the store can promise it. What was read may be another replica's step that is
-    /// not there yet: nothing is said on it before (rule 3).
-    async fn on_disk(&self, session: &SessionId) -> Outcome<()> {
-        // Closes a pull that never was: changes nothing, and waits like any step.
-        let nothing = crate::protocol::Event::ClosePull { nonce: crate::session::Nonce(0) };
-        self.step(session, &nothing, crate::store::Durability::Synced).await.map(drop)
+    /// What the store knows of a session.
+    async fn snapshot(&self, session: &SessionId) -> Outcome<Snapshot> {
+        self.recovered(|| self.store.snapshot(session)).await
     }
 
-    /// What the store knows of a session; recovers first, as [`Node::step`] does.
-    async fn snapshot(&self, session: &SessionId) -> Outcome<crate::store::Snapshot> {
-        let found = self.store.snapshot(session).await;
-        if !matches!(found, Err(StoreError::Restarted)) {
-            return Ok(found?);
-        }
-        self.recover_store().await?;
-        Ok(self.store.snapshot(session).await?)
+    /// The same for whoever tells another node of it: the step behind it may have
+    /// been written by somebody who still waits for the disk, or has given up to.
+    async fn durable_snapshot(&self, session: &SessionId) -> Outcome<Snapshot> {
+        self.recovered(|| self.store.durable_snapshot(session)).await
+    }
+
+    /// Returns when everything this node knows of a session is on disk, as far as
+    /// the store can promise it.
+    async fn on_disk(&self, session: &SessionId) -> Outcome<()> {
+        self.durable_snapshot(session).await.map(drop)
     }
 
     /// Whether sessions of descendants are taken.

@@ -186,18 +186,15 @@ impl Node {
             .with_jitter();
         let acknowledged =
             (|| self.migrate(from, &call)).retry(backoff).when(PeerError::unreachable).await;
-        let event = match acknowledged {
+        let outcome = match acknowledged {
             Ok(_) => {
                 reach("target.done").await;
-                Event::Settled { epoch }
+                let event = Event::Settled { epoch };
+                self.step(session, &event, Durability::Synced).await.map(drop)
             }
             Err(error) => match error.refusal() {
                 Some(Refusal::Superseded { epoch: by_epoch }) => {
-                    tracing::warn!(
-                        node = %self.here(), session = session.log_hash(), epoch, by_epoch, %from,
-                        "the session went on without this node; its data is kept in lost+found"
-                    );
-                    Event::Superseded { epoch, by_epoch: *by_epoch, to: from.clone() }
+                    self.superseded(session, epoch, *by_epoch, from).await
                 }
                 _ => {
                     tracing::debug!(node = %self.here(), %error, "not settled yet");
@@ -205,12 +202,31 @@ impl Node {
                 }
             },
         };
-        match self.step(session, &event, Durability::Synced).await {
-            Ok(_) => self.local.settled(session),
+        match outcome {
+            Ok(()) => self.local.settled(session),
             Err(failure) => tracing::debug!(node = %self.here(), %failure, "not settled yet"),
         }
         self.lines.changed(session);
         reach("target.settled").await;
+    }
+
+    /// `by` says that the session went on without this node, under an epoch newer
+    /// than the one that this node owns it under.
+    pub(super) async fn superseded(
+        &self,
+        session: &SessionId,
+        epoch: Epoch,
+        by_epoch: Epoch,
+        by: &NodeName,
+    ) -> Outcome<()> {
+        tracing::warn!(
+            node = %self.here(), session = session.log_hash(), epoch, by_epoch, %by,
+            "the session went on without this node; its data is kept in lost+found"
+        );
+        let event = Event::Superseded { epoch, by_epoch, to: by.clone() };
+        self.step(session, &event, Durability::Synced).await?;
+        self.lines.changed(session);
+        Ok(())
     }
 
     fn report(&self, session: &SessionId, pull: &Pull, moments: &Moments) -> MoveReport {

@@ -102,7 +102,7 @@ impl Node {
     }
 
     async fn resolve(&self, session: &SessionId) -> Outcome<()> {
-        let snapshot = self.snapshot(session).await?;
+        let snapshot = self.durable_snapshot(session).await?;
         if let Some(pull) = &snapshot.slot.pull {
             self.close_orphan(session, pull).await?;
         }
@@ -116,7 +116,6 @@ impl Node {
                     && !self.local.is_pulling(session)
                 {
                     self.pass_over(from)?;
-                    self.on_disk(session).await?;
                     self.settle(session, life, *epoch, from, 0).await;
                 }
                 if *untold {
@@ -175,8 +174,12 @@ impl Node {
         if orphaned < self.config.recovery_interval * 5 {
             let (session, here) = (session.clone(), self.here().clone());
             let call = MigrateCall::of_pull(session, pull, here, Phase::Agreed);
-            if self.migrate(&pull.from, &call).await?.agreed {
-                return Ok(());
+            match self.migrate(&pull.from, &call).await {
+                Ok(answer) if answer.agreed => return Ok(()),
+                Ok(_) => {}
+                // It went on without this node.
+                Err(error) if error.code() == Some("barred") => {}
+                Err(error) => return Err(error.into()),
             }
         }
         let event = Event::ClosePull { nonce: pull.nonce };

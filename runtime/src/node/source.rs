@@ -6,7 +6,7 @@ use tokio::time::Instant;
 use super::{Failure, Node, Outcome};
 use crate::failpoint::reach;
 use crate::peers::messages::{MigrateCall, MoveAnswer, OpenAnswer};
-use crate::protocol::{Event, Refusal, Reply};
+use crate::protocol::{self, Event, Refusal, Reply};
 use crate::session::{NodeName, Page, Record, SessionId};
 use crate::store::Durability;
 
@@ -94,14 +94,10 @@ impl Node {
         reach("source.done").await;
         if let Err(refused) = self.admit(from) {
             // A node that was given up gets no other answer than `superseded`.
-            let snapshot = self.snapshot(&call.session).await?;
-            return Err(match &snapshot.slot.record {
-                Some(Record::Owned { life, epoch, .. })
-                    if *life == call.life() && *epoch >= call.epoch =>
-                {
-                    Refusal::Superseded { epoch: *epoch }.into()
-                }
-                _ => refused,
+            let snapshot = self.durable_snapshot(&call.session).await?;
+            return Err(match protocol::went_on(&snapshot.slot, &call.life(), call.epoch) {
+                Some(epoch) => Refusal::Superseded { epoch }.into(),
+                None => refused,
             });
         }
         let event = Event::Done { life: call.life(), epoch: call.epoch, to: from.clone() };

@@ -1,7 +1,7 @@
 //! Pointers, home, and how a session ends.
 
 use super::event::{Payload, Refusal, Step};
-use super::moves::{done, point};
+use super::moves::{owned_by, point};
 use crate::session::{Epoch, Life, Millis, NodeName, Record, Slot};
 
 pub(super) fn home_update(
@@ -12,18 +12,21 @@ pub(super) fn home_update(
     epoch: Epoch,
     to: &NodeName,
 ) -> Result<Step, Refusal> {
+    if to == here {
+        return Err(Refusal::NoSuchMove);
+    }
     match &slot.record {
         Some(Record::Moved { life: own, epoch: known, to: place, .. }) if own == life => {
             if epoch < *known || (epoch == *known && to != place) {
                 return Err(Refusal::StaleEpoch { epoch: *known });
             }
-            done(slot, here, now, life, epoch, to)
+            owned_by(slot, now, life, epoch, to)
         }
         Some(Record::Owned { life: own, epoch: known, .. }) if own == life && epoch <= *known => {
             Err(Refusal::StaleEpoch { epoch: *known })
         }
-        // A home update never creates a record (`done` does not either).
-        _ => done(slot, here, now, life, epoch, to),
+        // A home update never creates a record.
+        _ => owned_by(slot, now, life, epoch, to),
     }
 }
 

@@ -28,7 +28,7 @@ pub use begin::{Access, Begin, BeginAsk, Busy, begin};
 pub use commit::{Turn, commit, release};
 pub use event::{Event, Payload, Refusal, Reply, Step};
 pub use invariants::violations;
-pub use moves::pointer_is_needed;
+pub use moves::{pointer_is_needed, went_on};
 
 use crate::session::{Millis, NodeName, Slot};
 

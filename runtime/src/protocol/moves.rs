@@ -184,6 +184,30 @@ pub(super) fn done(
     if to == here {
         return Err(Refusal::NoSuchMove);
     }
+    match went_on(slot, life, epoch) {
+        Some(epoch) => Err(Refusal::Superseded { epoch }),
+        None => owned_by(slot, now, life, epoch, to),
+    }
+}
+
+/// The epoch under which a session went on without the node that owned it under
+/// `epoch`: from here, and perhaps on to others; `None` if it did not, as far as is
+/// known here.
+pub fn went_on(slot: &Slot, life: &Life, epoch: Epoch) -> Option<Epoch> {
+    let record = slot.record.as_ref().filter(|record| record.life() == life)?;
+    let owned = matches!(record, Record::Owned { .. });
+    let newer = record.epoch() > epoch || (owned && record.epoch() == epoch);
+    newer.then(|| record.epoch())
+}
+
+/// `to` owns the session under `epoch`.
+pub(super) fn owned_by(
+    slot: &Slot,
+    now: Millis,
+    life: &Life,
+    epoch: Epoch,
+    to: &NodeName,
+) -> Result<Step, Refusal> {
     match &slot.record {
         Some(record) if record.life() == life => match record {
             // Rule 1: the move's own epoch, or a newer one, ends it.

@@ -123,9 +123,13 @@ pub(super) fn superseded(
     to: &NodeName,
 ) -> Step {
     match &slot.record {
-        Some(
-            record @ (Record::Owned { life, epoch, .. } | Record::Migrating { life, epoch, .. }),
-        ) if *epoch == held && by_epoch > record.epoch() => {
+        // A move of our own may have made the newer epoch: its target answers that.
+        Some(Record::Migrating { transfer, .. }) if by_epoch <= transfer.next_epoch => {
+            Step::unchanged(slot)
+        }
+        Some(Record::Owned { life, epoch, .. } | Record::Migrating { life, epoch, .. })
+            if *epoch == held && by_epoch > held =>
+        {
             point(slot, now, life, by_epoch, to, Payload::SetAside)
         }
         _ => Step::unchanged(slot),

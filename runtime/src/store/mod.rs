@@ -308,6 +308,12 @@ pub trait SessionStore: Send + Sync + 'static {
     /// What the store knows of a session.
     async fn snapshot(&self, session: &SessionId) -> StoreResult<Snapshot>;
 
+    /// The same, once all that it says is on disk, as far as the store can promise
+    /// it: what another node is told of a record comes from here (rule 3).
+    async fn durable_snapshot(&self, session: &SessionId) -> StoreResult<Snapshot> {
+        self.snapshot(session).await
+    }
+
     /// Applies a protocol event atomically; the index of pending sessions never
     /// misses one that this leaves pending.
     async fn step(

@@ -264,6 +264,10 @@ impl SessionStore for RedisStore {
         self.core.snapshot(session).await
     }
 
+    async fn durable_snapshot(&self, session: &SessionId) -> StoreResult<Snapshot> {
+        self.core.durable_snapshot(session).await
+    }
+
     async fn step(
         &self,
         session: &SessionId,

@@ -38,6 +38,15 @@ impl Core {
         Ok(self.load(session, None, false).await?.snapshot)
     }
 
+    pub(super) async fn durable_snapshot(&self, session: &SessionId) -> StoreResult<Snapshot> {
+        let waits = self.server.promise == Promise::WaitAof;
+        let found = self.load(session, None, waits).await?;
+        if let Some(run) = found.run {
+            self.syncer.wait(&self.keys, &self.scripts, &run).await?;
+        }
+        Ok(found.snapshot)
+    }
+
     fn load_call(&self, session: &SessionId, stage: Option<Nonce>) -> Cmd {
         let keys = self.keys.session(session);
         let count = 2 + usize::from(stage.is_some());
