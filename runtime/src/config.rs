@@ -255,14 +255,10 @@ fn node_config(reader: &Reader<'_>) -> Result<NodeConfig, ConfigError> {
 fn store(choice: Option<&str>) -> Result<StoreChoice, ConfigError> {
     match choice.map_or("redis://redis:6379/0", str::trim) {
         "memory" => Ok(StoreChoice::Memory),
-        url if ["redis://", "rediss://", "redis+unix://", "unix://"]
-            .iter()
-            .any(|scheme| url.starts_with(scheme)) =>
-        {
-            Ok(StoreChoice::Redis(url.to_owned()))
-        }
+        url if crate::store::redis::is_url(url) => Ok(StoreChoice::Redis(url.to_owned())),
         other => Err(ConfigError(format!(
-            "FUNICULAR_STORE is {other:?}: give memory, or a URL like redis://redis:6379/0"
+            "FUNICULAR_STORE is {other:?}: give memory, a URL like redis://redis:6379/0, or that \
+             of a cluster, redis+cluster://redis-0:6379,redis-1:6379"
         ))),
     }
 }
