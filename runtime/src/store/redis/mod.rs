@@ -107,7 +107,8 @@ impl RedisStore {
         scope: StoreScope,
     ) -> Result<Self, ConnectError> {
         let prefix = &options.prefix;
-        if !(1..=32).contains(&prefix.len()) || !prefix.bytes().all(|b| b.is_ascii_alphanumeric()) {
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
+        if !(1..=63).contains(&prefix.len()) || !prefix.bytes().all(plain) {
             return Err(ConnectError::Prefix(prefix.clone()));
         }
         let target = Target::read(url, &options)?;

@@ -15,7 +15,7 @@ pub struct RedisOptions {
     pub connect_timeout: Duration,
     /// How long to wait until a write is on disk, where it has to be. Default 5 s.
     pub sync_timeout: Duration,
-    /// What all keys begin with: letters and digits. Default `f`.
+    /// What all keys begin with: letters, digits and hyphens. Default `f`.
     pub prefix: String,
 }
 
@@ -40,7 +40,7 @@ pub enum ConnectError {
     )]
     Url(String),
     /// The key prefix would be misread.
-    #[error("the key prefix {0:?} is not 1 to 32 letters and digits: choose another")]
+    #[error("the key prefix {0:?} is not 1 to 63 letters, digits and hyphens: choose another")]
     Prefix(String),
     /// No connection.
     #[error("Redis cannot be reached ({0}): start it, or correct the URL")]
