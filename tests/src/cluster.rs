@@ -38,11 +38,15 @@ impl RedisCluster {
             master.cli(&["CLUSTER", "ADDSLOTSRANGE", &first, &last]);
             master.cli(&["CLUSTER", "SET-CONFIG-EPOCH", &(place + 1).to_string()]);
         }
-        let cluster = Self { masters };
+        let mut cluster = Self { masters };
         for master in &cluster.masters[1..] {
             cluster.meet(master);
         }
         cluster.serves().await;
+        for place in 0..cluster.masters.len() {
+            let key = cluster.session_of("sync", place, "sample");
+            cluster.masters[place].watch_disk(&format!("{{sync/{key}}}"));
+        }
         cluster
     }
 
@@ -66,7 +70,8 @@ impl RedisCluster {
         let count = self.masters.len();
         loop {
             let well = |master: &RedisServer| {
-                let text: String = redis::from_redis_value(master.cli(&["CLUSTER", "INFO"])).ok()?;
+                let text: String =
+                    redis::from_redis_value(master.cli(&["CLUSTER", "INFO"])).ok()?;
                 let said = |line: String| text.lines().any(|found| found == line).then_some(());
                 said("cluster_state:ok".to_owned())?;
                 said(format!("cluster_known_nodes:{count}"))?;
@@ -119,11 +124,16 @@ impl RedisCluster {
         self.masters[self.owner(key)].cli(words)
     }
 
-    /// An id of a session whose keys the master has, and no other that was named.
+    /// An id of a session of `cart` whose keys the master has.
     pub fn session_at(&self, master: usize, name: &str) -> String {
+        self.session_of("cart", master, name)
+    }
+
+    /// The same for any function.
+    pub fn session_of(&self, function: &str, master: usize, name: &str) -> String {
         (0_u32..)
             .map(|number| format!("{name}-{number}"))
-            .find(|id| self.owner(&format!("f:{{cart/{id}}}:m")) == master)
+            .find(|id| self.owner(&format!("{{{function}/{id}}}")) == master)
             .expect("numbers do not end")
     }
 

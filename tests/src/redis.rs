@@ -190,7 +190,8 @@ impl RedisServer {
             let _ = write!(
                 config,
                 "cluster-enabled yes\ncluster-config-file nodes.conf\ncluster-port {}\n\
-                 cluster-node-timeout 3000\ncluster-require-full-coverage no\n",
+                 cluster-node-timeout 3000\ncluster-require-full-coverage no\n\
+                 cluster-allow-replica-migration no\n",
                 self.bus_port()
             );
         }
@@ -214,8 +215,20 @@ impl RedisServer {
             std::thread::sleep(Duration::from_millis(2));
         }
         let everysec = self.setup.appendonly && self.setup.appendfsync == "everysec";
+        if everysec
+            && !self.setup.clustered
+            && waitaof_server().is_some_and(|server| server == self.program())
+        {
+            self.sample("sync-sample");
+        }
+    }
+
+    /// Begins to look at what is on the disk, with a key that is this server's own:
+    /// for a master, once it has slots.
+    pub fn watch_disk(&mut self, key: &str) {
+        let everysec = self.setup.appendonly && self.setup.appendfsync == "everysec";
         if everysec && waitaof_server().is_some_and(|server| server == self.program()) {
-            self.sample();
+            self.sample(key);
         }
     }
 
@@ -252,8 +265,14 @@ impl RedisServer {
 
     /// Whether any value of any key has this text in it.
     pub fn holds(&self, text: &str) -> bool {
+        self.holds_at("*", text)
+    }
+
+    /// The same of keys that look like this.
+    pub fn holds_at(&self, pattern: &str, text: &str) -> bool {
         let found = |value: &redis::Value| contains(value, text.as_bytes());
-        let keys: Vec<String> = redis::from_redis_value(self.cli(&["KEYS", "*"])).expect("keys");
+        let keys: Vec<String> =
+            redis::from_redis_value(self.cli(&["KEYS", pattern])).expect("keys");
         keys.iter().any(|key| {
             let kind: String = redis::from_redis_value(self.cli(&["TYPE", key])).expect("a type");
             match kind.as_str() {
@@ -350,14 +369,15 @@ impl RedisServer {
         self.synced.load(Ordering::SeqCst)
     }
 
-    fn sample(&mut self) {
+    fn sample(&mut self, key: &str) {
         let stop = Arc::new(AtomicBool::new(false));
         let marks = Marks { length: self.synced.clone(), since: self.synced_since.clone() };
         let stopped = stop.clone();
         let (url, aof) = (self.url(), self.aof().expect("an append-only file"));
         let (ready, begun) = mpsc::channel();
+        let key = key.to_owned();
         let thread = std::thread::spawn(move || {
-            let _ = sample(&url, &aof, &stopped, &marks, &ready);
+            let _ = sample(&url, &key, &aof, &stopped, &marks, &ready);
         });
         begun.recv_timeout(PATIENCE).expect("the sampler begins");
         self.sampler = Some(Sampler { stop, thread });
@@ -383,6 +403,7 @@ struct Marks {
 
 fn sample(
     url: &str,
+    key: &str,
     aof: &Path,
     stop: &AtomicBool,
     marks: &Marks,
@@ -391,7 +412,7 @@ fn sample(
     let mut connection = redis::Client::open(url)?.get_connection_with_timeout(PATIENCE)?;
     while !stop.load(Ordering::SeqCst) {
         let asked = Instant::now();
-        redis::cmd("INCR").arg("sync-sample").query::<i64>(&mut connection)?;
+        redis::cmd("INCR").arg(key).query::<i64>(&mut connection)?;
         let (local, _): (u64, u64) =
             redis::cmd("WAITAOF").arg(1).arg(0).arg(0).query(&mut connection)?;
         if local == 1

@@ -64,9 +64,8 @@ impl Target {
     }
 
     pub(super) fn read(url: &str, options: &RedisOptions) -> Result<Self, ConnectError> {
-        let cluster = CLUSTER
-            .iter()
-            .find_map(|(scheme, single)| Some((*single, url.strip_prefix(scheme)?)));
+        let cluster =
+            CLUSTER.iter().find_map(|(scheme, single)| Some((*single, url.strip_prefix(scheme)?)));
         match cluster {
             None => one(url, options).map(Self::One),
             Some((scheme, rest)) => Reach::read(scheme, rest, options).map(Self::Cluster),

@@ -194,13 +194,10 @@ impl Cluster {
     async fn open_shard(&self, address: &Address) -> Result<Arc<Shard>, ConnectError> {
         let key = || self.map.read().sync_key(address).map(str::to_owned);
         if key().is_none() {
-            // It is new here.
+            // It is new here, and may have no slots yet.
             self.look(true).await?;
         }
-        let Some(key) = key() else {
-            let why = format!("{address} is about to take over its first slots");
-            return Err(ConnectError::Unreachable(why));
-        };
+        let key = key();
         let to = self.reach.to(address);
         let scripts = Arc::clone(&self.scripts);
         let shard = Shard::open(to, &self.options, scripts, key, true).await?;
@@ -387,7 +384,8 @@ impl Cluster {
     }
 
     async fn ask_slots(&self, address: &Address) -> Result<Vec<(u16, u16, Address)>, ConnectError> {
-        let unreachable = |error: &dyn std::fmt::Display| ConnectError::Unreachable(error.to_string());
+        let unreachable =
+            |error: &dyn std::fmt::Display| ConnectError::Unreachable(error.to_string());
         let opened = self.known.lock().get(address).and_then(|member| member.opened.get().cloned());
         let link = match opened {
             Some(shard) => shard.link.clone(),

@@ -45,9 +45,9 @@ use redis::Value;
 
 pub use self::options::{ConnectError, RedisOptions};
 
-use self::index::Touches;
 use self::address::Target;
 use self::cluster::Cluster;
+use self::index::Touches;
 use self::keys::Keys;
 use self::reply::Parts;
 use self::scripts::{Script, Scripts};
@@ -124,8 +124,8 @@ impl RedisStore {
         let (keys, servers) = match target {
             Target::One(address) => {
                 let keys = Keys::new(prefix, &scope.function);
-                let opening = Shard::open(address, &options, scripts.clone(), keys.sync(), false);
-                let shard = opening.await?;
+                let key = Some(keys.sync());
+                let shard = Shard::open(address, &options, scripts.clone(), key, false).await?;
                 tracing::info!(server = %shard.judged.name, "Redis is there");
                 (keys, Servers::One(Arc::new(shard)))
             }
@@ -190,7 +190,9 @@ impl Core {
                 for (_, shard) in self.servers.each().await {
                     let Some(shard) = shard else { continue };
                     match shard.link.call(&time).await.and_then(recover::time) {
-                        Ok(now) => earliest = Some(earliest.map_or(now, |least: Millis| least.min(now))),
+                        Ok(now) => {
+                            earliest = Some(earliest.map_or(now, |least: Millis| least.min(now)))
+                        }
                         Err(error) => away = Some(error),
                     }
                 }

@@ -98,7 +98,7 @@ impl Core {
         }
         if shard.promise() == Promise::WaitAof {
             let limit = super::requests::millis(self.options.sync_timeout);
-            sync::to_disk(&tie, &shard.sync_key(), &self.scripts, limit).await?;
+            sync::to_disk(&tie, &shard.sync_key()?, &self.scripts, limit).await?;
         }
         let mut pipe = Pipeline::new();
         for cmd in self.scripts.load() {

@@ -41,7 +41,8 @@ impl Core {
     async fn begin_full(&self, session: &SessionId, request: &BeginRequest) -> StoreResult<Begun> {
         let mut known = request.clone();
         known.ask.create = None;
-        let answer = self.at(session).call(&self.begin_call(Script::BeginFull, session, &known)).await?;
+        let answer =
+            self.at(session).call(&self.begin_call(Script::BeginFull, session, &known)).await?;
         match self.begun(session, request, answer)? {
             Begun::Other { slot, .. }
                 if slot.record.is_none() && slot.pull.is_none() && request.ask.create.is_some() =>

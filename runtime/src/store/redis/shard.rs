@@ -20,8 +20,9 @@ pub(super) struct Shard {
     pub(super) judged: Judged,
     scripts: Arc<Scripts>,
     syncer: Syncer,
-    /// Written before waiting for the disk; a key of this server's own.
-    sync_key: RwLock<String>,
+    /// Written before waiting for the disk: a key of this server's own. A master that
+    /// is about to take over its first slots has none yet.
+    sync_key: RwLock<Option<String>>,
 }
 
 /// Which process of which server has answered.
@@ -39,7 +40,7 @@ impl Witness {
         if shard.promise() != Promise::WaitAof {
             return Ok(());
         }
-        let key = shard.sync_key();
+        let key = shard.sync_key()?;
         shard.syncer.wait(&key, &shard.scripts, run).await
     }
 }
@@ -50,7 +51,7 @@ impl Shard {
         address: ConnectionInfo,
         options: &RedisOptions,
         scripts: Arc<Scripts>,
-        sync_key: String,
+        sync_key: Option<String>,
         clustered: bool,
     ) -> Result<Self, ConnectError> {
         let unreachable = |error: redis::RedisError| ConnectError::Unreachable(error.to_string());
@@ -65,8 +66,9 @@ impl Shard {
         let mut waits = link.clone();
         if judged.promise == Promise::WaitAof {
             waits = Link::open(client.clone(), options).await.map_err(unreachable)?;
-            let kept = sync::keeps_its_word(&waits, &sync_key, &scripts).await;
-            if !kept.map_err(|error| ConnectError::Unreachable(error.to_string()))? {
+            let unknown = |error: StoreError| ConnectError::Unreachable(error.to_string());
+            let key = sync_key.as_deref().ok_or_else(no_slots).map_err(unknown)?;
+            if !sync::keeps_its_word(&waits, key, &scripts).await.map_err(unknown)? {
                 judged.promise = Promise::Everysec;
             }
         }
@@ -78,13 +80,13 @@ impl Shard {
         self.judged.promise
     }
 
-    pub(super) fn sync_key(&self) -> String {
-        self.sync_key.read().clone()
+    pub(super) fn sync_key(&self) -> StoreResult<String> {
+        self.sync_key.read().clone().ok_or_else(no_slots)
     }
 
     /// It has other slots now.
     pub(super) fn set_sync_key(&self, key: &str) {
-        key.clone_into(&mut self.sync_key.write());
+        *self.sync_key.write() = Some(key.to_owned());
     }
 
     /// One command, `asking` for a slot that the server is taking over, and with the
@@ -111,6 +113,10 @@ impl Shard {
         let value = answers.next().unwrap_or(Value::Nil).extract_error()?;
         Ok((value, answers.next()))
     }
+}
+
+fn no_slots() -> StoreError {
+    StoreError::Unavailable("a master is about to take over its first slots".to_owned())
 }
 
 async fn examine(link: &Link) -> Result<Judged, ConnectError> {

@@ -123,11 +123,7 @@ const WAITS: [u64; 3] = [3000, 500, 500];
 /// Some servers (Redis 7.4, Valkey 8) answer it at once unless a sync is under way.
 /// With `everysec` a server begins a sync at most once a second, so that three
 /// writes, each waited for, take two seconds or more.
-pub(super) async fn keeps_its_word(
-    link: &Link,
-    key: &str,
-    scripts: &Scripts,
-) -> StoreResult<bool> {
+pub(super) async fn keeps_its_word(link: &Link, key: &str, scripts: &Scripts) -> StoreResult<bool> {
     let began = Instant::now();
     for limit in WAITS {
         let mut write = scripts.recovering(Script::Index, 1);
