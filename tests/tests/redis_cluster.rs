@@ -189,6 +189,10 @@ async fn g7_one_master_is_away_and_the_others_go_on() {
     assert_eq!(bench.dump(&ids[lost]).await.unwrap().get("sk").unwrap(), "v");
 }
 
+fn restarted<T: std::fmt::Debug>(answer: &StoreResult<T>) {
+    assert!(matches!(answer, Err(StoreError::Restarted)), "{answer:?}");
+}
+
 #[tokio::test]
 async fn g1_only_what_a_restarted_master_has_is_frozen_and_not_served_before() {
     let mut cluster = Arc::new(durable().await);
@@ -209,13 +213,10 @@ async fn g1_only_what_a_restarted_master_has_is_frozen_and_not_served_before() {
             found => panic!("a restart goes unnoticed: {found:?}"),
         })
         .await;
-    fn restarted<T: std::fmt::Debug>(answer: StoreResult<T>) {
-        assert!(matches!(answer, Err(StoreError::Restarted)), "{answer:?}");
-    }
     let id = &ids[lost];
-    restarted(bench.store.begin(id, &ask(Access::Write)).await);
-    restarted(bench.store.snapshot(id).await);
-    restarted(bench.store.counts().await);
+    restarted(&bench.store.begin(id, &ask(Access::Write)).await);
+    restarted(&bench.store.snapshot(id).await);
+    restarted(&bench.store.counts().await);
     bench.write(&ids[0], vec![set("k", "w")]).await;
     recovered(&bench).await;
     for (master, id) in ids.iter().enumerate() {

@@ -182,24 +182,21 @@ impl Core {
     /// whichever server has stamped it.
     async fn now(&self) -> StoreResult<Millis> {
         let time = redis::cmd("TIME");
-        match &self.servers {
-            Servers::One(shard) => recover::time(shard.link.call(&time).await?),
-            Servers::Cluster(_) => {
-                let mut earliest = None;
-                let mut away = None;
-                for (_, shard) in self.servers.each().await {
-                    let Some(shard) = shard else { continue };
-                    match shard.link.call(&time).await.and_then(recover::time) {
-                        Ok(now) => {
-                            earliest = Some(earliest.map_or(now, |least: Millis| least.min(now)))
-                        }
-                        Err(error) => away = Some(error),
-                    }
-                }
-                let none = || StoreError::Unavailable("no master can be reached".to_owned());
-                earliest.ok_or_else(|| away.unwrap_or_else(none))
-            }
+        let shards = match &self.servers {
+            Servers::One(shard) => return recover::time(shard.link.call(&time).await?),
+            Servers::Cluster(_) => self.servers.each().await,
+        };
+        let ask = async |shard: Arc<Shard>| shard.link.call(&time).await.and_then(recover::time);
+        let asked = shards.into_iter().filter_map(|(_, shard)| shard).map(ask);
+        let mut earliest = Err(StoreError::Unavailable("no master can be reached".to_owned()));
+        for now in futures_util::future::join_all(asked).await {
+            earliest = match (earliest, now) {
+                (Ok(earliest), Ok(now)) => Ok(now.min(earliest)),
+                (Ok(now), Err(_)) | (Err(_), Ok(now)) => Ok(now),
+                (Err(_), Err(error)) => Err(error),
+            };
         }
+        earliest
     }
 
     async fn setting(&self, name: &str) -> StoreResult<Option<String>> {

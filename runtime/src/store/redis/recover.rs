@@ -254,9 +254,9 @@ impl Core {
             }
             let first = pipe.len();
             let (tried, calls): (Vec<_>, Vec<_>) = freezes.into_iter().unzip();
-            calls.into_iter().for_each(|call| {
+            for call in calls {
                 pipe.add_command(call);
-            });
+            }
             let mut answers = tie.pipe(&pipe).await?.into_iter();
             for marked in answers.by_ref().take(first) {
                 marked?;
