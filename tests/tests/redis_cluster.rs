@@ -8,8 +8,8 @@ use std::time::Duration;
 use funicular::protocol::{Access, Reply};
 use funicular::session::{Record, SessionId};
 use funicular::store::redis::{ConnectError, RedisOptions, RedisStore};
-use funicular::store::{Promise, StoreError, StoreResult, WindowLimits};
-use funicular_tests::bench::{Bench, Kind, Move, ask, node, scope, session, set};
+use funicular::store::{Begun, Commit, Committed, Promise, StoreError, StoreResult, WindowLimits};
+use funicular_tests::bench::{Bench, Kind, Move, Turn, ask, node, scope, session, set};
 use funicular_tests::cluster::RedisCluster;
 use funicular_tests::redis::{RedisServer, Setup, waitaof_server};
 
@@ -242,8 +242,7 @@ async fn g7_marks_are_made_again_when_their_master_forgot_them() {
     // One that was only sent a message for another node.
     let talks = session(&cluster.session_at((index + 1) % 3, "talks"));
     let turn = bench.turn(&talks).await;
-    let commit =
-        funicular::store::Commit { outbox: vec![turn.message(0, "hello")], ..turn.commit() };
+    let commit = Commit { outbox: vec![turn.message(0, "hello")], ..turn.commit() };
     bench.commit(&talks, &commit).await;
     cluster.cli("f:{cart}:pending", &["DEL", "f:{cart}:pending"]);
     change(&mut cluster, &mut bench, |cluster| cluster.masters[index].restart());
@@ -255,11 +254,33 @@ async fn g7_marks_are_made_again_when_their_master_forgot_them() {
     assert_eq!(pending, all);
 }
 
+/// Asks, and once more after a recovery if one is due.
+async fn again<T>(bench: &Bench, ask: impl AsyncFn() -> StoreResult<T>) -> T {
+    match ask().await {
+        Err(StoreError::Restarted) => {
+            bench.store.recover_restart().await.expect("the newcomer is recovered");
+            ask().await.expect("the store answers")
+        }
+        answer => answer.expect("the store answers"),
+    }
+}
+
 /// Writes one after the other, until it is told to stop; says how many were applied.
+/// A master that is new has to be recovered first, as a node does it.
 async fn writes(bench: &Bench, id: &SessionId, stop: &AtomicBool) -> u64 {
     let mut applied = 0;
     while !stop.load(Ordering::SeqCst) {
-        bench.write(id, vec![set("k", format!("{applied}"))]).await;
+        let request = ask(Access::Write);
+        match again(bench, async || bench.store.begin(id, &request).await).await {
+            Begun::Run(run) => {
+                let turn = Turn { id: id.clone(), lease: request.ask.lease, session: run };
+                let data = vec![set("k", format!("{applied}"))];
+                let commit = Commit { data, ..turn.commit() };
+                let committed = again(bench, async || bench.store.commit(id, &commit).await).await;
+                assert_eq!(committed, Committed::Applied);
+            }
+            other => panic!("it should run: {other:?}"),
+        }
         applied += 1;
     }
     applied

@@ -130,6 +130,15 @@ impl Cluster {
         masters
     }
 
+    /// Others that commands were led to: such as are about to take over their first
+    /// slots.
+    pub(super) fn newcomers(&self) -> Vec<Arc<Member>> {
+        let masters = self.masters();
+        let known = self.known.lock();
+        let opened = known.values().filter(|member| member.opened.initialized());
+        opened.filter(|one| !masters.iter().any(|m| m.address == one.address)).cloned().collect()
+    }
+
     /// Those that have been reached since this process began.
     pub(super) fn opened(&self) -> Vec<Arc<Shard>> {
         self.masters().iter().filter_map(|master| master.opened.get().cloned()).collect()

@@ -9,7 +9,7 @@ use super::cluster::Member;
 use super::encode::FIELDS;
 use super::index::scored;
 use super::link::Tie;
-use super::options::ConnectError;
+use super::options::{self, ConnectError};
 use super::reply::{self, Parts, corrupt};
 use super::scripts::{Script, Scripts};
 use super::servers::Servers;
@@ -57,6 +57,12 @@ impl Core {
             let shard = cluster.open_member(master).await.map_err(unreachable)?;
             self.recover(&shard, cluster.has(master, index)).await
         };
+        for newcomer in cluster.newcomers() {
+            // One that has gone needs nothing.
+            if let Err(error) = recover(&newcomer).await {
+                tracing::debug!(%newcomer.address, %error, "it is not recovered");
+            }
+        }
         let mut recovered = 0;
         let mut failed = None;
         let all = futures_util::future::join_all(masters.iter().map(recover)).await;
@@ -85,7 +91,9 @@ impl Core {
         if self.loaded(&tie).await? {
             return Ok(());
         }
-        if !clustered {
+        if clustered {
+            is_master(&tie).await?;
+        } else {
             // Those first that are known to need it; then all, in case the index
             // forgot more than the sessions did.
             self.walk_pending(&tie).await?;
@@ -288,6 +296,17 @@ impl Core {
         let keys = self.keys.session(session);
         let start = |count| self.scripts.recovering(Script::Apply, count);
         Ok(Some(apply_call(start, &keys, &event, found, &step)))
+    }
+}
+
+/// A replica learns no scripts: should it take over, that has to be noticed.
+async fn is_master(tie: &Tie) -> StoreResult<()> {
+    let mut info = redis::cmd("INFO");
+    info.arg("replication");
+    let text = reply::text(tie.call(&info).await?)?;
+    match options::info(&text, "role") {
+        Some("master") => Ok(()),
+        _ => Err(StoreError::Unavailable("the server is a replica by now".to_owned())),
     }
 }
 
