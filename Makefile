@@ -72,3 +72,13 @@ model: ## Explore the protocol within larger bounds (minutes), or SCOPE="crashes
 TOTAL = 2>&1 | awk '{ print } \
   /^test result:/ { passed += $$4; failed += $$6; ignored += $$8 } \
   END { printf "total: %d passed, %d failed, %d ignored\n", passed, failed, ignored }'
+
+.PHONY: bench
+bench: ## Measure the table of docs/performance.md, or ONLY=move_1k,victims of it
+	$(CARGO) build --profile dist -p funicular-benches
+	target/dist/bench run $(if $(ONLY),--only $(ONLY)) $(if $(ROUNDS),--rounds $(ROUNDS))
+
+.PHONY: bench-docs
+bench-docs: ## Write the last measured figures and plots into docs/
+	$(CARGO) build --profile dist -p funicular-benches
+	target/dist/bench docs
