@@ -64,6 +64,10 @@ test: setup ## Run all tests and say how many there were
 	fi
 	$(CARGO) test --workspace --doc $(TOTAL)
 
+.PHONY: model
+model: ## Explore the protocol within larger bounds (minutes), or SCOPE="crashes moves=3"
+	$(CARGO) run -p funicular-model -- $(if $(SCOPE),"$(SCOPE)")
+
 # Adds up what each test binary says of itself.
 TOTAL = 2>&1 | awk '{ print } \
   /^test result:/ { passed += $$4; failed += $$6; ignored += $$8 } \
