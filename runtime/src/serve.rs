@@ -135,10 +135,9 @@ impl Assembly {
         };
         let store: Arc<dyn SessionStore> = match &self.store {
             StoreChoice::Memory => Arc::new(MemoryStore::new(scope)),
-            StoreChoice::Redis { url, prefix } => {
+            StoreChoice::Redis(url) => {
                 let options = RedisOptions {
                     response_timeout: self.store_timeout,
-                    prefix: prefix.clone(),
                     ..RedisOptions::default()
                 };
                 let store = RedisStore::connect(url, options, scope).await;
