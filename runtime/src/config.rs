@@ -114,6 +114,7 @@ pub const VARIABLES: &[(&str, &str)] = &[
     ("max_waiting", "1024"),
     ("inline_max", "16384"),
     ("max_pulls", "8"),
+    ("precopy_min", "65536"),
 ];
 
 struct Reader<'a>(&'a dyn Lookup);
@@ -244,6 +245,7 @@ fn node_config(reader: &Reader<'_>) -> Result<NodeConfig, ConfigError> {
     reader.parsed("max_waiting", &mut config.max_waiting)?;
     reader.parsed("inline_max", &mut config.inline_max)?;
     reader.parsed("max_pulls", &mut config.max_pulls)?;
+    reader.parsed("precopy_min", &mut config.precopy_min)?;
     let short = Duration::from_millis(50);
     if config.lease_ttl < short || config.recovery_interval < short {
         let why = "lease_ttl and recovery_interval are at least 50ms";

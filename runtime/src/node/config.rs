@@ -52,6 +52,8 @@ pub struct NodeConfig {
     pub replay_body_max: usize,
     /// Most pulls at once.
     pub max_pulls: usize,
+    /// Sessions above this many bytes are copied before they are frozen.
+    pub precopy_min: u64,
 }
 
 impl NodeConfig {
@@ -80,6 +82,7 @@ impl NodeConfig {
             inline_max: 16 * 1024,
             replay_body_max: 4096,
             max_pulls: 8,
+            precopy_min: 64 * 1024,
         }
     }
 

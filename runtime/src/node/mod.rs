@@ -4,7 +4,7 @@
 //! here is the I/O around them:
 //!
 //! - `invoke`, `enter`, `run`: a client's request, from the line to the commit
-//! - `pull`: this node is the target of a move
+//! - `pull`, `copy`: this node is the target of a move
 //! - `source`: this node is the source of a move
 //! - `offload`: who should take a session, or give one back
 //! - `locate`: where a session is, as far as anyone knows
@@ -16,6 +16,7 @@
 
 mod calls;
 mod config;
+mod copy;
 mod enter;
 mod expire;
 mod failure;
@@ -342,6 +343,7 @@ impl Node {
             pending,
             in_flight: self.in_flight.load(Ordering::Relaxed) as u64,
             moves: self.local.pulls() as u64,
+            copies: self.local.copies(),
             status,
             promise: format!("{:?}", self.store.promise()).to_lowercase(),
             barred: self.barred.read().iter().cloned().collect(),

@@ -35,7 +35,21 @@ impl Node {
             bytes: snapshot.bytes,
             fields: snapshot.fields,
             schema: self.function.schema(),
+            window: snapshot.window,
+            copies: true,
         })
+    }
+
+    /// `migrate-session`, phase `copy`: a page of the session, while this node goes on
+    /// serving it. From the first page on the store keeps what changes.
+    pub(crate) async fn copy(&self, from: &NodeName, call: &MigrateCall) -> Outcome<Page> {
+        self.meant_for_target(from, call)?;
+        self.local.heard(&call.session, call.nonce);
+        reach("source.copying").await;
+        let cursor = call.cursor.as_deref();
+        let page = self.recovered(|| self.store.copy(&call.session, call.nonce, cursor)).await?;
+        self.local.heard(&call.session, call.nonce);
+        Ok(page?)
     }
 
     /// `migrate-session`, phase `freeze`: stops writes at the first page, then
@@ -48,10 +62,10 @@ impl Node {
             self.freeze_in_turn(&call.session, call).await?;
             reach("source.frozen").await;
         }
-        let cursor = call.cursor.as_deref();
-        let page = self.store.export(&call.session, call.nonce, cursor).await?;
+        let cursor = call.cursor.as_deref().or(call.since.as_deref());
+        let page = self.recovered(|| self.store.export(&call.session, call.nonce, cursor)).await?;
         self.local.heard(&call.session, call.nonce);
-        page.ok_or(Failure::Refused(Refusal::NoSuchMove))
+        Ok(page?)
     }
 
     async fn freeze_in_turn(&self, session: &SessionId, call: &MigrateCall) -> Outcome<()> {
