@@ -61,13 +61,15 @@ pub(crate) struct Place {
     pub topology: Arc<Topology>,
     /// The way to other nodes, if there is one.
     pub caller: Option<Arc<dyn Caller>>,
+    /// Chance, for calls of a request without an id.
+    pub machine: Arc<dyn crate::node::Machine>,
     /// The request's own id, if it has one.
     pub request: Option<RequestId>,
 }
 
 /// The way to the functions of other nodes.
 #[async_trait]
-pub(crate) trait Caller: Send + Sync {
+pub trait Caller: Send + Sync {
     /// Sends `request` to a session at `node`, or where it lives now. An answer
     /// of any status is a response; an error says why there is none.
     async fn invoke(

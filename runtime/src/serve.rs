@@ -14,7 +14,7 @@ use crate::config::{ConfigError, Environment, Settings, StoreChoice};
 use crate::function::Function;
 use crate::http::{self, Service};
 use crate::metrics;
-use crate::node::{Background, Node, NodeConfig, Parts};
+use crate::node::{Background, Node, NodeConfig, Parts, ThisMachine};
 use crate::peers::HttpPeers;
 use crate::store::memory::MemoryStore;
 use crate::store::redis::{RedisOptions, RedisStore};
@@ -160,6 +160,7 @@ impl Assembly {
             store,
             peers: Arc::clone(&peers) as _,
             caller: Some(Arc::clone(&peers) as _),
+            machine: Arc::new(ThisMachine),
             topology: self.topology,
         });
         let background = node.start();

@@ -52,6 +52,7 @@ use crate::session::{FunctionName, NodeName, SessionId};
 mod network;
 mod world;
 
+pub use network::answer;
 use world::{Asked, World};
 
 /// The tree of a test that says nothing else: an edge, its parent, the root.

@@ -100,7 +100,10 @@ impl<'a> Hierarchy<'a> {
         }
         let Place { home, function, session, request, .. } = self.place();
         let uuid = match request {
-            None => uuid::Uuid::new_v4(),
+            None => {
+                let random = self.place().machine.random();
+                uuid::Builder::from_random_bytes(random.to_be_bytes()).into_uuid()
+            }
             Some(request) => {
                 let caller = format!("invoke\0{function}\0{home}\0{session}\0{request}\0{number}");
                 let digest: [u8; 32] = Sha256::digest(caller.as_bytes()).into();

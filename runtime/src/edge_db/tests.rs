@@ -32,6 +32,7 @@ pub(crate) fn place(here: &str) -> Place {
         session: SessionId::new("ada").unwrap(),
         topology: Arc::new(Topology::parse(ITALY).unwrap()),
         caller: None,
+        machine: std::sync::Arc::new(crate::node::ThisMachine),
         request: Some(RequestId::new("r1").unwrap()),
     }
 }

@@ -116,8 +116,8 @@ impl Node {
         BeginRequest {
             ask: BeginAsk {
                 access: entering.access,
-                create: learned.create.then(|| Incarnation(rand::random())),
-                lease: LeaseId(rand::random()),
+                create: learned.create.then(|| Incarnation(self.machine.random())),
+                lease: LeaseId(self.machine.random()),
                 lease_ttl: u64::try_from(self.config.lease_ttl.as_millis()).unwrap_or(u64::MAX),
                 frozen_reads,
                 unsettled_writes: learned.quiet,

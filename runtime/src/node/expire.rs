@@ -26,22 +26,21 @@ struct Clocks {
 }
 
 impl Clocks {
-    fn new(store: Millis) -> Self {
-        // The wall clock only decides whether to pause.
-        Self { wall: SystemTime::now(), store, steady: Instant::now(), paused_until: None }
+    fn new(wall: SystemTime, store: Millis) -> Self {
+        Self { wall, store, steady: Instant::now(), paused_until: None }
     }
 
     /// Whether the clocks agree. After a jump sweeps pause for `ttl`, so that
     /// every session in use is used once by the new clock.
-    fn agree(&mut self, ttl: Duration, store: Millis) -> bool {
+    fn agree(&mut self, ttl: Duration, wall: SystemTime, store: Millis) -> bool {
         let steady = self.steady.elapsed();
         let near = |passed: Duration| passed.abs_diff(steady) < Duration::from_secs(2);
         // The store may be on another machine: its clock is the one that counts.
         let of_store = store.checked_sub(self.store).map(Duration::from_millis);
-        let agrees = self.wall.elapsed().is_ok_and(near) && of_store.is_some_and(near);
+        let agrees = wall.duration_since(self.wall).is_ok_and(near) && of_store.is_some_and(near);
         if !agrees {
             tracing::warn!("a clock was changed: no session expires for {ttl:?}");
-            *self = Self { paused_until: Some(Instant::now() + ttl), ..Self::new(store) };
+            *self = Self { paused_until: Some(Instant::now() + ttl), ..Self::new(wall, store) };
         }
         self.paused_until.is_none_or(|until| Instant::now() >= until)
     }
@@ -61,8 +60,10 @@ impl Node {
         loop {
             tokio::time::sleep(every).await;
             let Ok(now) = self.store.now().await else { continue };
-            let clocks = clocks.get_or_insert_with(|| Clocks::new(now));
-            if !clocks.agree(ttl.max(self.config.pointer_ttl), now) {
+            // The wall clock only decides whether to pause.
+            let wall = self.machine.wall_clock();
+            let clocks = clocks.get_or_insert_with(|| Clocks::new(wall, now));
+            if !clocks.agree(ttl.max(self.config.pointer_ttl), wall, now) {
                 continue;
             }
             if let Err(failure) = self.sweep(now).await {
@@ -159,15 +160,16 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn sweeps_pause_when_the_wall_clock_jumps() {
         let ttl = Duration::from_secs(60);
-        let mut clocks = Clocks::new(1000);
-        assert!(clocks.agree(ttl, 1000));
+        let wall = SystemTime::now();
+        let mut clocks = Clocks::new(wall, 1000);
+        assert!(clocks.agree(ttl, wall, 1000));
         // Tokio's clock runs ahead, the wall clock does not.
         tokio::time::advance(Duration::from_secs(10)).await;
-        assert!(!clocks.agree(ttl, 11_000));
-        assert!(!clocks.agree(ttl, 11_000), "it pauses for as long as a session lives");
-        let mut clocks = Clocks::new(1000);
-        assert!(!clocks.agree(ttl, 25 * 3_600_000), "the store's clock jumped");
-        let mut clocks = Clocks::new(1000);
-        assert!(!clocks.agree(ttl, 0), "or was set back");
+        assert!(!clocks.agree(ttl, wall, 11_000));
+        assert!(!clocks.agree(ttl, wall, 11_000), "it pauses for as long as a session lives");
+        let mut clocks = Clocks::new(wall, 1000);
+        assert!(!clocks.agree(ttl, wall, 25 * 3_600_000), "the store's clock jumped");
+        let mut clocks = Clocks::new(wall, 1000);
+        assert!(!clocks.agree(ttl, wall, 0), "or was set back");
     }
 }

@@ -143,7 +143,7 @@ impl Node {
         let id = call
             .request_id
             .clone()
-            .or_else(|| RequestId::new(format!("{:032x}", rand::random::<u128>())).ok());
+            .or_else(|| RequestId::new(format!("{:032x}", self.machine.random())).ok());
         loop {
             let entering = Entering {
                 session: &call.session,

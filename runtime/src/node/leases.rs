@@ -1,6 +1,6 @@
 //! Keeps the leases of running handlers alive: one task for all of them.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::store::SessionStore;
 /// The leases that this process holds.
 #[derive(Debug, Default)]
 pub(super) struct Leases {
-    held: Mutex<HashMap<LeaseId, (SessionId, Instant)>>,
+    held: Mutex<BTreeMap<LeaseId, (SessionId, Instant)>>,
 }
 
 /// A lease is renewed until this is dropped.

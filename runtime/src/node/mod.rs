@@ -13,6 +13,7 @@
 //! - `recover`: whoever is in doubt asks
 //! - `expire`: idle sessions and old pointers end
 //! - `lines`, `leases`, `local`: what this process remembers while it runs
+//! - `machine`: chance and the time of day, which a simulation hands in
 
 mod calls;
 mod config;
@@ -26,6 +27,7 @@ mod leases;
 mod lines;
 mod local;
 mod locate;
+mod machine;
 mod offload;
 mod outbox;
 mod pull;
@@ -37,7 +39,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
-use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use governor::{Quota, RateLimiter};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::task::TaskTracker;
@@ -46,6 +48,7 @@ pub use config::NodeConfig;
 pub use failure::{Failure, Outcome};
 pub(crate) use invoke::Methods;
 pub use invoke::{Answer, Call};
+pub use machine::{Machine, ThisMachine};
 pub(crate) use offload::Offload;
 pub(crate) use outbox::Received;
 
@@ -58,6 +61,7 @@ use crate::topology::Topology;
 use leases::Leases;
 use lines::Lines;
 use local::Local;
+use machine::{Rate, Steady};
 
 /// One function's sessions at one node. Cheap to clone.
 #[derive(Clone)]
@@ -71,6 +75,7 @@ pub struct Inner {
     store: Arc<dyn SessionStore>,
     peers: Arc<dyn Peers>,
     caller: Option<Arc<dyn crate::edge_db::Caller>>,
+    machine: Arc<dyn Machine>,
     topology: RwLock<Arc<Topology>>,
     lines: Arc<Lines>,
     leases: Arc<Leases>,
@@ -81,7 +86,7 @@ pub struct Inner {
     resident: AtomicU64,
     in_flight: AtomicUsize,
     pulls: Semaphore,
-    creations: DefaultDirectRateLimiter,
+    creations: Rate,
     /// The rate was reached: a new session has to ask first.
     creations_exhausted: AtomicBool,
     /// The recovery loop has something to do at once.
@@ -123,7 +128,9 @@ pub struct Parts {
     /// How it reaches the other nodes.
     pub peers: Arc<dyn Peers>,
     /// How handlers invoke other functions.
-    pub(crate) caller: Option<Arc<dyn crate::edge_db::Caller>>,
+    pub caller: Option<Arc<dyn crate::edge_db::Caller>>,
+    /// Its chance and time of day.
+    pub machine: Arc<dyn Machine>,
     /// The tree.
     pub topology: Arc<Topology>,
 }
@@ -135,13 +142,14 @@ impl Node {
             .unwrap_or(std::num::NonZeroU32::MIN);
         Self(Arc::new(Inner {
             pulls: Semaphore::new(parts.config.max_pulls.max(1)),
-            creations: RateLimiter::direct(Quota::per_second(rate)),
+            creations: RateLimiter::direct_with_clock(Quota::per_second(rate), Steady::new()),
             creations_exhausted: AtomicBool::new(false),
             config: parts.config,
             function: parts.function,
             store: parts.store,
             peers: parts.peers,
             caller: parts.caller,
+            machine: parts.machine,
             topology: RwLock::new(parts.topology),
             lines: Lines::new(),
             leases: Arc::default(),

@@ -7,6 +7,7 @@ use backon::{ExponentialBuilder, Retryable};
 use tokio::time::Instant;
 
 use super::calls::read;
+use super::machine::seed;
 use super::{Failure, Node, Outcome};
 use crate::failpoint::reach;
 use crate::peers::messages::{MigrateCall, MoveReport, OpenAnswer, Phase};
@@ -43,7 +44,7 @@ impl Node {
             life: Life { home: token.proprietary_location.clone(), incarnation },
             next_epoch: token.epoch + 1,
             from: token.current_location.clone(),
-            nonce: Nonce(rand::random()),
+            nonce: Nonce(self.machine.random()),
         };
         self.admit(&pull.from)?;
         let Ok(_permit) = self.pulls.acquire().await else {
@@ -146,7 +147,8 @@ impl Node {
         let backoff = ExponentialBuilder::default()
             .with_min_delay(Duration::from_millis(20))
             .with_max_times(4)
-            .with_jitter();
+            .with_jitter()
+            .with_jitter_seed(seed(&*self.machine));
         (|| self.post(&pull.from, "migrate-session", call, timeout))
             .retry(backoff)
             .when(PeerError::unreachable)
@@ -200,7 +202,8 @@ impl Node {
         let backoff = ExponentialBuilder::default()
             .with_min_delay(Duration::from_millis(10))
             .with_max_times(tries)
-            .with_jitter();
+            .with_jitter()
+            .with_jitter_seed(seed(&*self.machine));
         let acknowledged =
             (|| self.migrate(from, &call)).retry(backoff).when(PeerError::unreachable).await;
         let outcome = match acknowledged {

@@ -207,6 +207,7 @@ impl Node {
             session: id.clone(),
             topology: self.topology(),
             caller: self.caller.clone(),
+            machine: std::sync::Arc::clone(&self.machine),
             request,
         }
     }

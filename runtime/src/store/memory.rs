@@ -8,10 +8,11 @@ mod data;
 mod pages;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use data::Data;
 use pages::{Copy, Source, Stage};
@@ -27,7 +28,7 @@ use crate::session::{
     WindowEntry,
 };
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Entry {
     slot: Slot,
     data: Data,
@@ -73,6 +74,22 @@ struct State {
     lost_and_found: Vec<(SessionId, FieldMap)>,
 }
 
+/// What a store knew of a session at one moment.
+#[derive(Debug, Clone, Default)]
+pub struct Moment(Option<Entry>);
+
+impl Moment {
+    /// Everything except the data; nothing if the session was absent.
+    pub fn slot(&self) -> Slot {
+        self.0.as_ref().map(|entry| entry.slot.clone()).unwrap_or_default()
+    }
+
+    /// The data, if it was there.
+    pub fn fields(&self) -> Option<&FieldMap> {
+        self.0.as_ref().map(|entry| &entry.data.fields)
+    }
+}
+
 /// What the clock says when the store is made: no idle time that a session brings
 /// along reaches back before zero, where everything is unused for ever.
 const START: Millis = 1 << 40;
@@ -89,6 +106,25 @@ impl MemoryStore {
     /// An empty store.
     pub fn new(scope: StoreScope) -> Self {
         Self { scope, started: Instant::now(), state: Mutex::default() }
+    }
+
+    /// All that the store knows of a session right now.
+    ///
+    /// With [`MemoryStore::put_back`] a test makes a store forget its last writes, as
+    /// one that keeps a log does when the power fails.
+    pub fn moment(&self, session: &SessionId) -> Moment {
+        Moment(self.state.lock().sessions.get(session).cloned())
+    }
+
+    /// Makes a session what it was at an earlier moment.
+    pub fn put_back(&self, session: &SessionId, Moment(entry): Moment) {
+        let mut state = self.state.lock();
+        match entry {
+            Some(entry) => drop(state.sessions.insert(session.clone(), entry)),
+            None => drop(state.sessions.remove(session)),
+        }
+        state.pending.remove(session);
+        state.settle(session);
     }
 
     fn clock(&self) -> Millis {

@@ -12,7 +12,7 @@ use crate::edge_db::Caller;
 use crate::function::{Error, Request, Response, Result};
 use crate::http::problem::Code;
 use crate::node::{Failure, Node, Offload, Outcome, Received};
-use crate::peers::messages::Phase;
+use crate::peers::messages::{ForceCall, OffloadStatus, Phase};
 use crate::peers::{PeerAnswer, PeerCall, PeerError, Peers};
 use crate::session::{FunctionName, NodeName, RequestId, SessionId};
 
@@ -60,25 +60,30 @@ impl Peers for Link {
         let timeout = call.timeout;
         let answering = answer(node, &self.from, call);
         let outcome = tokio::time::timeout(timeout, answering).await;
-        outcome.map_err(|_| gone("it took too long"))?.map_err(|failure| {
-            let problem = crate::http::problem_of(node, &failure);
-            PeerError::Refused {
-                node: to.clone(),
-                status: problem.status.as_u16(),
-                code: problem.code.map_or("", Code::as_str).to_owned(),
-                message: failure.to_string(),
-                refusal: match failure {
-                    Failure::Refused(refusal) => Some(refusal),
-                    Failure::Peer(error) => error.refusal().cloned(),
-                    _ => None,
-                },
-            }
-        })
+        outcome.map_err(|_| gone("it took too long"))?
     }
 }
 
-/// What a node answers to an internal call.
-async fn answer(node: &Node, from: &NodeName, call: PeerCall) -> Outcome<PeerAnswer> {
+/// What a node answers to an internal call of the node `from`: the endpoints of HTTP,
+/// without the wire and its signatures. For a network of a test's own.
+pub async fn answer(node: &Node, from: &NodeName, call: PeerCall) -> Result<PeerAnswer, PeerError> {
+    respond(node, from, call).await.map_err(|failure| {
+        let problem = crate::http::problem_of(node, &failure);
+        PeerError::Refused {
+            node: node.here().clone(),
+            status: problem.status.as_u16(),
+            code: problem.code.map_or("", Code::as_str).to_owned(),
+            message: failure.to_string(),
+            refusal: match failure {
+                Failure::Refused(refusal) => Some(refusal),
+                Failure::Peer(error) => error.refusal().cloned(),
+                _ => None,
+            },
+        }
+    })
+}
+
+async fn respond(node: &Node, from: &NodeName, call: PeerCall) -> Outcome<PeerAnswer> {
     let body = call.body;
     match call.endpoint {
         "offload-session" => match node.offered(from, read(&body)?).await? {
@@ -123,8 +128,28 @@ async fn answer(node: &Node, from: &NodeName, call: PeerCall) -> Outcome<PeerAns
                 .ok_or_else(|| Failure::BadCall("the query names no session".to_owned()))?;
             say(200, &node.whereabouts(&session).await?)
         }
+        "force-offload" => {
+            let force: ForceCall = read(&body)?;
+            match node.force_offload(force.session).await? {
+                Offload::Moved(report) => say(200, &report),
+                Offload::Moving(still) => say(202, &still),
+            }
+        }
+        "force-onload" => {
+            let force: ForceCall = read(&body)?;
+            say(200, &node.force_onload(force.session, force.max_sessions.unwrap_or(1)).await?)
+        }
+        "set-offload-status" => {
+            let StatusCall { status } = read(&body)?;
+            say(200, &node.set_offload_status(status).await?)
+        }
         other => Err(Failure::BadCall(format!("there is no endpoint /_/{other}"))),
     }
+}
+
+#[derive(serde::Deserialize)]
+struct StatusCall {
+    status: OffloadStatus,
 }
 
 fn read<T: DeserializeOwned>(body: &Bytes) -> Outcome<T> {

@@ -12,7 +12,9 @@ use http::{HeaderMap, StatusCode};
 use super::network::Link;
 use super::or_panic;
 use crate::function::{Function, Request};
-use crate::node::{Answer, Background, Call, Failure, Node, NodeConfig, Offload, Parts, Received};
+use crate::node::{
+    Answer, Background, Call, Failure, Node, NodeConfig, Offload, Parts, Received, ThisMachine,
+};
 use crate::peers::messages::PropagateCall;
 use crate::session::{FunctionName, NodeName, SessionId};
 use crate::store::memory::MemoryStore;
@@ -86,6 +88,7 @@ impl World {
                         store: store.clone(),
                         peers: link.clone(),
                         caller: Some(link),
+                        machine: Arc::new(ThisMachine),
                         topology: Arc::clone(&topology),
                     });
                     let running = Running { _background: node.start(), node, store };

@@ -15,7 +15,7 @@ use crate::store::cursor::{Cursor, Section};
 const ENOUGH: usize = PAGE_BYTES / 4;
 
 /// What a copy of a session has to carry again.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Copy {
     pub(super) nonce: Nonce,
     /// Changes of fields so far; each has a number.
@@ -230,7 +230,7 @@ impl Source<'_> {
 }
 
 /// What was brought of a session that is being pulled.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Stage {
     pub(super) data: Data,
     pub(super) totals: Option<Totals>,
