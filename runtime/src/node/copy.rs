@@ -66,12 +66,8 @@ impl Rounds {
         if copied.at >= copied.changes || small || !shrinks || self.number == MOST_ROUNDS {
             return Then::Freeze;
         }
-        *self = Self {
-            number: self.number + 1,
-            bytes: 0,
-            before: self.bytes,
-            until: copied.changes,
-        };
+        *self =
+            Self { number: self.number + 1, bytes: 0, before: self.bytes, until: copied.changes };
         Then::GoOn
     }
 }
@@ -146,7 +142,8 @@ impl Node {
             let answer =
                 self.post(&pull.from, "migrate-session", call, self.config.peer_timeout).await?;
             // A page that was damaged on its way is asked for again.
-            Page::decode(&answer.body).map_err(|bad| calls::unreachable(&pull.from, bad.to_string()))
+            Page::decode(&answer.body)
+                .map_err(|bad| calls::unreachable(&pull.from, bad.to_string()))
         };
         Ok(ask.retry(backoff).when(PeerError::unreachable).await?)
     }
@@ -203,15 +200,18 @@ mod tests {
         ];
         assert_eq!(play(&calm), (5, 2));
         // A round ends with what there was when it began, whatever comes after it.
-        let storm = [
-            (MIB, true, 0, 100),
-            (MIB / 2, true, 100, 300),
-            (MIB / 2, true, 300, 900),
-        ];
+        let storm = [(MIB, true, 0, 100), (MIB / 2, true, 100, 300), (MIB / 2, true, 300, 900)];
         assert_eq!(play(&storm), (3, 2));
         // It does not go on for ever either.
         let endless: Vec<_> = (0..64)
-            .map(|round| (MIB * 8 / 2_usize.pow(round.min(20)).max(1) + 17_000, true, u64::from(round), u64::from(round) + 1))
+            .map(|round| {
+                (
+                    MIB * 8 / 2_usize.pow(round.min(20)).max(1) + 17_000,
+                    true,
+                    u64::from(round),
+                    u64::from(round) + 1,
+                )
+            })
             .collect();
         assert!(play(&endless).0 <= 12);
     }

@@ -53,7 +53,8 @@ impl Node {
         let Some(_pulling) = self.local.pull(&token.session, pull.nonce) else {
             return Err(Failure::Refused(Refusal::MoveOpen));
         };
-        let mut moments = Moments { began: Instant::now(), frozen: None, serving: None, bytes: 0, rounds: 0 };
+        let mut moments =
+            Moments { began: Instant::now(), frozen: None, serving: None, bytes: 0, rounds: 0 };
         let session = &token.session;
         self.leave_redirects_alone(session, &pull.life).await?;
         self.step(session, &Event::OpenPull(pull.clone()), Durability::Synced).await?;

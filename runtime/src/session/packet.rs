@@ -127,7 +127,8 @@ impl Page {
 
     /// The body, after `head` bytes that are left free.
     fn written(&self, head: usize) -> Option<Vec<u8>> {
-        let contents: usize = self.fields.iter().map(|(name, content)| name.len() + content.len() + 16).sum();
+        let contents: usize =
+            self.fields.iter().map(|(name, content)| name.len() + content.len() + 16).sum();
         let mut out = Vec::with_capacity(head + contents + self.window.len() * 256 + 1024);
         out.resize(head, 0);
         // A struct of bytes, strings and numbers always serializes.
@@ -144,14 +145,15 @@ impl Page {
         };
         let [flags, version] = [[head[0], head[1]], [head[2], head[3]]].map(u16::from_be_bytes);
         if u32::from(version) > PAGE_VERSION + 1 || flags & !COMPRESSED != 0 {
-            return Err(BadPage(format!("version {version}.{flags} is newer than this node reads")));
+            return Err(BadPage(format!(
+                "version {version}.{flags} is newer than this node reads"
+            )));
         }
         if xxhash_rust::xxh3::xxh3_64(body).to_be_bytes() != sum {
             return Err(BadPage("its checksum does not fit".into()));
         }
-        let read = |body: &[u8]| {
-            rmp_serde::from_slice(body).map_err(|error| BadPage(error.to_string()))
-        };
+        let read =
+            |body: &[u8]| rmp_serde::from_slice(body).map_err(|error| BadPage(error.to_string()));
         if flags & COMPRESSED == 0 {
             return read(body);
         }
@@ -161,8 +163,8 @@ impl Page {
         if size > block.len().saturating_mul(LZ4_MOST) {
             return Err(BadPage(format!("{} bytes do not hold {size}", block.len())));
         }
-        let plain = lz4_flex::block::decompress(block, size)
-            .map_err(|error| BadPage(error.to_string()))?;
+        let plain =
+            lz4_flex::block::decompress(block, size).map_err(|error| BadPage(error.to_string()))?;
         read(&plain)
     }
 

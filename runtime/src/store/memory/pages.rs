@@ -8,8 +8,8 @@ use crate::protocol::Refusal;
 use crate::session::fields;
 use crate::session::packet::{Copied, PAGE_BYTES, Totals, WindowItem};
 use crate::session::{Millis, Nonce, Page, WindowEntry};
-use crate::store::{MOST_CHANGES, Staged};
 use crate::store::cursor::{Cursor, Section};
+use crate::store::{MOST_CHANGES, Staged};
 
 /// Enough for a page.
 const ENOUGH: usize = PAGE_BYTES / 4;
