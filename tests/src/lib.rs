@@ -20,6 +20,7 @@ pub mod client;
 pub mod command_line;
 pub mod conformance;
 pub mod judge;
+pub mod link;
 pub mod load;
 pub mod moves;
 pub mod operator;

@@ -93,6 +93,11 @@ fn text(places: &[Place<'_, Value>]) -> String {
     if !rows.is_empty() {
         parts.push(table(&heads, &rows));
     }
+    let copies: Vec<String> =
+        answered.iter().flat_map(|(place, status)| copies(place, status)).collect();
+    if !copies.is_empty() {
+        parts.push(copies.join("\n"));
+    }
     let errors: Vec<String> =
         places.iter().filter_map(|place| Some(place.said.as_ref().err()?.to_string())).collect();
     if !errors.is_empty() {
@@ -102,6 +107,26 @@ fn text(places: &[Place<'_, Value>]) -> String {
         parts.push("no node has a function".to_owned());
     }
     parts.join("\n\n")
+}
+
+/// One line for each session that a node copies right now.
+fn copies(place: &Place<'_, Value>, status: &Value) -> Vec<String> {
+    let line = |copy: &Value| {
+        let bytes = |member: &str| size(copy[member].as_u64().unwrap_or_default());
+        let round = match copy["round"].as_u64() {
+            None | Some(0) => String::new(),
+            Some(round) => format!(", round {round}"),
+        };
+        format!(
+            "{} copies {} from {}: {} of {}{round}",
+            place.node.name,
+            copy["session"].as_str().unwrap_or(NONE),
+            copy["from"].as_str().unwrap_or(NONE),
+            bytes("copied"),
+            bytes("bytes"),
+        )
+    };
+    status["copies"].as_array().into_iter().flatten().map(line).collect()
 }
 
 fn cell(status: &Value, member: &str) -> String {

@@ -5,7 +5,6 @@ use std::ops::Bound;
 
 use super::data::Data;
 use crate::protocol::Refusal;
-use crate::session::fields;
 use crate::session::packet::{Copied, PAGE_BYTES, Totals, WindowItem};
 use crate::session::{Millis, Nonce, Page, WindowEntry};
 use crate::store::cursor::{Cursor, Section};
@@ -145,7 +144,7 @@ impl Source<'_> {
                 return false;
             }
             at.section = Section::Outbox;
-            at.at = "0".to_owned();
+            "0".clone_into(&mut at.at);
         }
         !(self.frozen && self.fill_outbox(at, filling))
     }
@@ -244,9 +243,14 @@ impl Stage {
         }
         let data = &mut self.data;
         for field in &page.removed {
-            data.fields.remove(field);
+            let old = data.fields.remove(field);
+            data.bytes -= old.map_or(0, |old| (field.len() + old.len()) as u64);
         }
-        data.fields.extend(page.fields.iter().cloned());
+        for (field, content) in &page.fields {
+            let old = data.fields.insert(field.clone(), content.clone());
+            data.bytes += (field.len() + content.len()) as u64;
+            data.bytes -= old.map_or(0, |old| (field.len() + old.len()) as u64);
+        }
         for item in &page.window {
             let entry = WindowEntry { at: now.saturating_sub(item.age), ..item.entry.clone() };
             data.window.push(item.id.clone(), entry);
@@ -262,7 +266,6 @@ impl Stage {
         } else if let Some(oldest) = &page.oldest {
             data.window.forget_before(oldest);
         }
-        data.bytes = fields::size(&data.fields);
         data.version = totals.version;
         let complete = data.fields.len() as u64 == totals.fields
             && data.bytes == totals.bytes
