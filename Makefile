@@ -64,7 +64,21 @@ test: setup ## Run all tests and say how many there were
 	fi
 	$(CARGO) test --workspace --doc $(TOTAL)
 
+.PHONY: model
+model: ## Explore the protocol within larger bounds (minutes), or SCOPE="crashes moves=3"
+	$(CARGO) run -p funicular-model -- $(if $(SCOPE),"$(SCOPE)")
+
 # Adds up what each test binary says of itself.
 TOTAL = 2>&1 | awk '{ print } \
   /^test result:/ { passed += $$4; failed += $$6; ignored += $$8 } \
   END { printf "total: %d passed, %d failed, %d ignored\n", passed, failed, ignored }'
+
+.PHONY: bench
+bench: ## Measure the table of docs/performance.md, or ONLY=move_1k,victims of it
+	$(CARGO) build --profile dist -p funicular-benches
+	target/dist/bench run $(if $(ONLY),--only $(ONLY)) $(if $(ROUNDS),--rounds $(ROUNDS))
+
+.PHONY: bench-docs
+bench-docs: ## Write the last measured figures and plots into docs/
+	$(CARGO) build --profile dist -p funicular-benches
+	target/dist/bench docs
