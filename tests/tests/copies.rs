@@ -131,7 +131,7 @@ async fn g6_256_mb_move_through_little_memory() {
         println!("{node}: {} KiB before, {} KiB at most", before / 1024, peak / 1024);
         assert!(peak < before + MOST, "{node}: {before} bytes before, {peak} at most");
     }
-    check(&mut client, 64, 4 * MB).await;
+    check(&mut client, 8, 4 * MB).await;
 }
 
 on_each_store! {

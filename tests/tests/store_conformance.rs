@@ -102,6 +102,7 @@ on_each_pair! {
         g2_a_restarted_store_knows_no_copy
         g2_pages_of_two_versions_are_not_mixed
         g3_the_window_is_copied_too
+        g3_an_id_that_is_committed_again_is_copied_again
         g6_the_freeze_carries_what_changed_since
         g2_fields_that_come_and_go_end_a_copy;
     recovery:

@@ -181,4 +181,29 @@ mod tests {
              2.0 kB\n    navigli  cart      2.0 kB"
         );
     }
+
+    #[tokio::test]
+    async fn copies_are_shown_with_how_far_they_are() {
+        let nodes = Nodes::start().await;
+        let copies = json!([
+            { "session": "4f2a", "from": "navigli", "copied": 4096, "bytes": 8192, "round": 0 },
+            { "session": "77aa", "from": "italy", "copied": 9216, "bytes": 8192, "round": 2 },
+        ]);
+        let status = json!({ "bytes": 2048, "copies": copies });
+        nodes.answers("milan", "cart", "GET", "/_/status", 200, &status).await;
+        for node in ["italy", "navigli"] {
+            let copies = json!({ "bytes": 2048, "copies": [] });
+            nodes.answers(node, "cart", "GET", "/_/status", 200, &copies).await;
+        }
+        let topology = nodes.topology();
+        let places = ask(&nodes.client(), &topology, Some(&function("cart"))).await;
+        let text = text(&places);
+        assert!(
+            text.ends_with(
+                "\n\nmilan copies 4f2a from navigli: 4.1 kB of 8.2 kB\n\
+                 milan copies 77aa from italy: 9.2 kB of 8.2 kB, round 2"
+            ),
+            "{text}"
+        );
+    }
 }

@@ -136,7 +136,7 @@ impl Node {
     }
 
     async fn ask_page(&self, pull: &Pull, call: &MigrateCall) -> Outcome<Page> {
-        reach("target.copying").await;
+        reach(if call.cursor.is_none() { "target.copy" } else { "target.copying" }).await;
         let backoff = ConstantBuilder::default().with_delay(PAUSE).with_max_times(TRIES);
         let ask = || async {
             let answer =

@@ -188,7 +188,7 @@ impl Local {
         from: &NodeName,
         bytes: u64,
     ) -> Copying {
-        let (hash, from) = (session.log_hash().to_owned(), from.clone());
+        let (hash, from) = (session.log_hash().clone(), from.clone());
         let status = CopyStatus { session: hash, from, copied: 0, bytes, round: 0 };
         self.memory.lock().copies.insert(session.clone(), status);
         Copying { local: Arc::clone(self), session: session.clone() }

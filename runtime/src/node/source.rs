@@ -45,7 +45,7 @@ impl Node {
     pub(crate) async fn copy(&self, from: &NodeName, call: &MigrateCall) -> Outcome<Page> {
         self.meant_for_target(from, call)?;
         self.local.heard(&call.session, call.nonce);
-        reach("source.copying").await;
+        reach(if call.cursor.is_none() { "source.copy" } else { "source.copying" }).await;
         let cursor = call.cursor.as_deref();
         let page = self.recovered(|| self.store.copy(&call.session, call.nonce, cursor)).await?;
         self.local.heard(&call.session, call.nonce);

@@ -284,10 +284,10 @@ impl SessionStore for MemoryStore {
                 at: now,
                 response: response.clone(),
             };
-            data.window.push(id.clone(), entry);
+            left = data.window.push(id.clone(), entry);
             let window = &self.scope.window;
             let age = u64::try_from(window.age.as_millis()).unwrap_or(u64::MAX);
-            left = data.window.trim(window.entries, now.saturating_sub(age));
+            left += data.window.trim(window.entries, now.saturating_sub(age));
         }
         if let Some(copy) = &mut entry.copy {
             copy.note(touched, left);

@@ -16,12 +16,14 @@ pub(super) struct Window {
 }
 
 impl Window {
-    /// Adds an entry as the newest.
-    pub(super) fn push(&mut self, id: RequestId, entry: WindowEntry) {
-        if self.entries.insert(id.clone(), entry).is_some() {
+    /// Adds an entry as the newest; says how many left their place for it.
+    pub(super) fn push(&mut self, id: RequestId, entry: WindowEntry) -> usize {
+        let again = self.entries.insert(id.clone(), entry).is_some();
+        if again {
             self.order.retain(|known| *known != id);
         }
         self.order.push_back(id);
+        usize::from(again)
     }
 
     /// Forgets what is too much or too old; says how many entries went.

@@ -164,9 +164,10 @@ local left = 0       -- entries that leave the window
 if ARGV[5] ~= '' then
   local id, stamp = ARGV[5], string.format('%013d', now)
   if call('HSETNX', WINDOW, id, stamp .. ARGV[6]) == 0 then
-    -- Committed again: it is the newest now.
+    -- Committed again: it leaves its place and is the newest now.
     call('LREM', ORDER, -1, sub(call('HGET', WINDOW, id), 1, 13) .. id)
     call('HSET', WINDOW, id, stamp .. ARGV[6])
+    left = 1
   end
   local held = call('RPUSH', ORDER, stamp .. id)
   local entries, oldest = tonumber(ARGV[7]), now - ARGV[8]
