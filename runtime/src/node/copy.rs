@@ -149,7 +149,7 @@ impl Node {
     }
 
     async fn stage_copied(&self, session: &SessionId, pull: &Pull, page: &Page) -> Outcome<()> {
-        match self.store.stage(session, pull.nonce, page).await? {
+        match self.page(self.store.stage(session, pull.nonce, page)).await? {
             Staged::More => Ok(()),
             Staged::Closed => Err(Failure::Refused(Refusal::NoSuchMove)),
             Staged::Complete | Staged::Mismatch => {

@@ -27,7 +27,9 @@ impl Node {
         // Rule 3: the intent is durable before it is said, which may take longer than
         // a target may be silent.
         let answering = self.local.answering(&call.session, call.nonce);
+        let places = self.may_leave(from, &call.session, call.nonce).await?;
         self.step(&call.session, &event, Durability::Synced).await?;
+        self.moves.leaves(&call.session, call.nonce, places);
         drop(answering);
         reach("source.agreed").await;
         let snapshot = self.snapshot(&call.session).await?;
@@ -47,7 +49,8 @@ impl Node {
         self.local.heard(&call.session, call.nonce);
         reach(if call.cursor.is_none() { "source.copy" } else { "source.copying" }).await;
         let cursor = call.cursor.as_deref();
-        let page = self.recovered(|| self.store.copy(&call.session, call.nonce, cursor)).await?;
+        let copy = self.recovered(|| self.store.copy(&call.session, call.nonce, cursor));
+        let page = self.page(copy).await?;
         self.local.heard(&call.session, call.nonce);
         Ok(page?)
     }
@@ -57,13 +60,19 @@ impl Node {
     pub(crate) async fn freeze(&self, from: &NodeName, call: &MigrateCall) -> Outcome<Page> {
         self.meant_for_target(from, call)?;
         self.local.heard(&call.session, call.nonce);
+        self.moves.heard(&call.session);
         if call.cursor.is_none() {
             reach("source.freeze").await;
             self.freeze_in_turn(&call.session, call).await?;
             reach("source.frozen").await;
         }
         let cursor = call.cursor.as_deref().or(call.since.as_deref());
-        let page = self.recovered(|| self.store.export(&call.session, call.nonce, cursor)).await?;
+        let export = self.recovered(|| self.store.export(&call.session, call.nonce, cursor));
+        // Writes wait for the first page, which is small after a copy: it goes at once.
+        let page = match call.cursor {
+            None => export.await?,
+            Some(_) => self.page(export).await?,
+        };
         self.local.heard(&call.session, call.nonce);
         Ok(page?)
     }
@@ -118,6 +127,7 @@ impl Node {
         self.step(&call.session, &event, Durability::Synced).await?;
         reach("source.moved").await;
         self.local.over(&call.session);
+        self.moves.over(&call.session);
         self.lines.changed(&call.session);
         Ok(self.answer(call, true))
     }
@@ -146,6 +156,7 @@ impl Node {
         let event = Event::Answer { transfer: call.transfer(), installed: false };
         self.step(&call.session, &event, Durability::Synced).await?;
         self.local.over(&call.session);
+        self.moves.over(&call.session);
         self.lines.changed(&call.session);
         Ok(self.answer(call, false))
     }
