@@ -84,7 +84,7 @@ impl Node {
         loop {
             let changed = place.changed();
             let left = until.saturating_duration_since(Instant::now());
-            let now = self.store.now().await?;
+            let now = self.store.clock_of(session).await?;
             let wait_until = now + u64::try_from(left.as_millis()).unwrap_or(0);
             let event = Event::Freeze { nonce: call.nonce, wait_until };
             self.local.freezing(session);

@@ -54,14 +54,14 @@ impl Core {
         };
         let call = self.page_call(session, nonce, false, at.as_ref());
         if at.is_some() {
-            return page(self.link.call(&call).await?, false);
+            return page(self.at(session).call(&call).await?, false);
         }
         let mut track = self.scripts.call(Script::Track, &self.keys.session(session), "mz");
         track.arg(short(nonce.0));
         let mut pipe = Pipeline::with_capacity(2);
         pipe.add_command(track);
         pipe.add_command(call);
-        let mut answers = self.link.pipe(&pipe).await?.into_iter();
+        let mut answers = self.at(session).pipe(&pipe).await?.into_iter();
         let mut next = || answers.next().unwrap_or(Ok(Value::Nil));
         next()?;
         page(next()?, true)
@@ -78,7 +78,7 @@ impl Core {
             Err(refusal) => return Ok(Err(refusal)),
         };
         let call = self.page_call(session, nonce, true, at.as_ref());
-        page(self.link.call(&call).await?, at.is_none())
+        page(self.at(session).call(&call).await?, at.is_none())
     }
 
     pub(super) async fn stage(
@@ -114,7 +114,7 @@ impl Core {
             cmd.arg(totals.fields).arg(totals.bytes).arg(totals.version);
             cmd.arg(totals.window).arg(totals.outbox).arg(totals.idle);
         }
-        Ok(match reply::number(self.link.call(&cmd).await?)? {
+        Ok(match reply::number(self.at(session).call(&cmd).await?)? {
             0 => Staged::Closed,
             1 => Staged::More,
             2 => Staged::Complete,
