@@ -119,7 +119,10 @@ pub const VARIABLES: &[(&str, &str)] = &[
     ("creation_rate", "10000"),
     ("max_waiting", "1024"),
     ("inline_max", "16384"),
-    ("max_pulls", "8"),
+    ("max_moves_in", "16"),
+    ("max_moves_out", "16"),
+    ("max_moves_pair", "8"),
+    ("max_moves_waiting", "256"),
 ];
 
 struct Reader<'a>(&'a dyn Lookup);
@@ -252,7 +255,10 @@ fn node_config(reader: &Reader<'_>) -> Result<NodeConfig, ConfigError> {
     reader.parsed("creation_rate", &mut config.creation_rate)?;
     reader.parsed("max_waiting", &mut config.max_waiting)?;
     reader.parsed("inline_max", &mut config.inline_max)?;
-    reader.parsed("max_pulls", &mut config.max_pulls)?;
+    reader.parsed("max_moves_in", &mut config.max_moves_in)?;
+    reader.parsed("max_moves_out", &mut config.max_moves_out)?;
+    reader.parsed("max_moves_pair", &mut config.max_moves_pair)?;
+    reader.parsed("max_moves_waiting", &mut config.max_moves_waiting)?;
     let short = Duration::from_millis(50);
     if config.lease_ttl < short || config.recovery_interval < short {
         let why = "lease_ttl and recovery_interval are at least 50ms";
