@@ -280,6 +280,8 @@ async fn redirects(world: &Arc<World>, sessions: &[Named]) {
         let mut wrong = None;
         for _ in 0..TRIES {
             wrong = walk(world, &key, first).await.err();
+            // It may have expired meanwhile.
+            wrong = wrong.filter(|_| world.standing().contains_key(&key));
             if wrong.is_none() {
                 break;
             }

@@ -585,12 +585,26 @@ impl SessionStore for Handle {
         self.call(Doing { ends, what: name(event), ..doing }).await
     }
 
+    async fn copy(
+        &self,
+        session: &SessionId,
+        nonce: Nonce,
+        cursor: Option<&str>,
+    ) -> StoreResult<Result<Page, Refusal>> {
+        let (id, cursor) = (session.clone(), cursor.map(str::to_owned));
+        let doing = Doing::new("copy", move |s: &MemoryStore| {
+            s.copy(&id, nonce, cursor.as_deref()).now_or_never()
+        });
+        // The store keeps from now on what changes.
+        self.call(doing.writes(session)).await
+    }
+
     async fn export(
         &self,
         session: &SessionId,
         nonce: Nonce,
         cursor: Option<&str>,
-    ) -> StoreResult<Option<Page>> {
+    ) -> StoreResult<Result<Page, Refusal>> {
         let (id, cursor) = (session.clone(), cursor.map(str::to_owned));
         let doing = Doing::new("export", move |s: &MemoryStore| {
             s.export(&id, nonce, cursor.as_deref()).now_or_never()
