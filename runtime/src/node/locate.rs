@@ -46,7 +46,7 @@ impl Node {
     pub(super) async fn follow_hint(&self, token: &SessionToken) -> Hint {
         let home = &token.proprietary_location;
         let places = [&token.current_location, home];
-        let (mut answered, mut here) = (false, false);
+        let (mut answered, mut here, mut pointed) = (false, false, None);
         for place in places {
             if place == self.here() || self.admit(place).is_err() {
                 continue;
@@ -54,10 +54,15 @@ impl Node {
             match self.ask_whereabouts(place, &token.session).await {
                 // A session of another home has the same id, and is not meant.
                 Ok(Some(found)) if found.token.proprietary_location == *home => {
-                    if found.location != *self.here() && self.admit(&found.location).is_ok() {
-                        return Hint::At(found.location);
-                    }
                     here |= place == home && found.location == *self.here();
+                    if found.location != *self.here() && self.admit(&found.location).is_ok() {
+                        if place == home || found.location == *place {
+                            return Hint::At(found.location);
+                        }
+                        // A pointer away from home may have outlived the session:
+                        // home's word counts more.
+                        pointed = Some(found.location);
+                    }
                 }
                 Ok(_) => answered |= place == home,
                 Err(error) => tracing::debug!(node = %self.here(), %error, "a hint did not help"),
@@ -66,10 +71,10 @@ impl Node {
         if here {
             return Hint::Here;
         }
-        match answered || home == self.here() || self.topology().node(home).is_none() {
-            true => Hint::Home(home.clone()),
-            false => Hint::Nobody,
+        if answered || home == self.here() || self.topology().node(home).is_none() {
+            return Hint::Home(home.clone());
         }
+        pointed.map_or(Hint::Nobody, Hint::At)
     }
 
     /// Where a pointer leads. Away from home an old pointer asks home first, so
@@ -114,5 +119,115 @@ impl Node {
                 && found.token.proprietary_location == life.home;
             (same && found.token.epoch >= epoch).then_some((found.token.epoch, found.location))
         }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use async_trait::async_trait;
+
+    use super::*;
+    use crate::node::{NodeConfig, Parts, ThisMachine};
+    use crate::peers::{PeerAnswer, Peers};
+    use crate::session::{FunctionName, Incarnation};
+    use crate::store::memory::MemoryStore;
+    use crate::store::{StoreScope, WindowLimits};
+    use crate::topology::Topology;
+
+    const TREE: &str = "
+levels: [country, region, city]
+root:
+  name: italy
+  gateway: http://italy.test
+  children:
+    - name: milan
+      gateway: http://milan.test
+      children:
+        - name: navigli
+          gateway: http://navigli.test
+";
+
+    fn name(text: &str) -> NodeName {
+        NodeName::new(text).unwrap()
+    }
+
+    fn token(at: &str) -> SessionToken {
+        SessionToken {
+            session: SessionId::new("s").unwrap(),
+            proprietary_location: name("navigli"),
+            current_location: name(at),
+            function: FunctionName::new("cart").unwrap(),
+            epoch: 2,
+            incarnation: Some(Incarnation(1)),
+            v: 1,
+        }
+    }
+
+    /// Milan has a pointer to Italy; navigli, home, knows nothing, or does not answer.
+    struct Pointer {
+        home_answers: bool,
+    }
+
+    #[async_trait]
+    impl Peers for Pointer {
+        async fn call(
+            &self,
+            to: &NodeName,
+            _: &FunctionName,
+            _: PeerCall,
+        ) -> Result<PeerAnswer, PeerError> {
+            if to.as_str() == "milan" {
+                let found = Whereabouts {
+                    offloaded: true,
+                    location: name("italy"),
+                    state: "moved".to_owned(),
+                    token: token("italy"),
+                    keys: None,
+                    bytes: None,
+                };
+                let body = serde_json::to_vec(&found).unwrap().into();
+                return Ok(PeerAnswer { status: 200, body });
+            }
+            if !self.home_answers {
+                return Err(crate::node::calls::unreachable(to, "away".to_owned()));
+            }
+            Err(PeerError::Refused {
+                node: to.clone(),
+                status: 404,
+                code: "no-such-session".to_owned(),
+                message: String::new(),
+                retry_after: None,
+                refusal: None,
+            })
+        }
+    }
+
+    async fn hint(here: &str, home_answers: bool) -> Hint {
+        let function = FunctionName::new("cart").unwrap();
+        let scope = StoreScope {
+            function: function.clone(),
+            here: name(here),
+            window: WindowLimits::default(),
+        };
+        let node = Node::new(Parts {
+            config: NodeConfig::new(name(here), function),
+            function: crate::Function::routes(()).into(),
+            store: Arc::new(MemoryStore::new(scope)),
+            peers: Arc::new(Pointer { home_answers }),
+            caller: None,
+            machine: Arc::new(ThisMachine),
+            topology: Arc::new(Topology::parse(TREE).unwrap()),
+        });
+        node.follow_hint(&token("milan")).await
+    }
+
+    #[tokio::test]
+    async fn g4_a_pointer_that_outlived_its_session_leads_home_and_not_in_circles() {
+        assert_eq!(hint("navigli", true).await, Hint::Home(name("navigli")));
+        assert_eq!(hint("italy", true).await, Hint::Home(name("navigli")));
+        // While home is away, the pointer is all there is.
+        assert_eq!(hint("italy", false).await, Hint::Nobody);
     }
 }
