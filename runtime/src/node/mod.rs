@@ -12,11 +12,13 @@
 //! - `outbox`: messages that commits send to other nodes
 //! - `recover`: whoever is in doubt asks
 //! - `expire`: idle sessions and old pointers end
+//! - `detached`: work that runs to its end, whoever waits for it
 //! - `lines`, `leases`, `local`: what this process remembers while it runs
 //! - `machine`: chance and the time of day, which a simulation hands in
 
 mod calls;
 mod config;
+mod detached;
 mod enter;
 mod expire;
 mod failure;

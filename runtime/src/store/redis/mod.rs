@@ -1,6 +1,7 @@
 //! The node's Redis as a store.
 //!
 //! - `requests`: begin, commit and reads, one script each, one round trip
+//! - `recent`, `pointers`: what this process has seen, so that the store need not say it again
 //! - `steps`: protocol steps: load, decide in Rust, write if nothing changed
 //! - `pages`: export and stage
 //! - `index`: residents, pointers, pending
@@ -20,6 +21,8 @@ mod link;
 mod mend;
 mod options;
 mod pages;
+mod pointers;
+mod recent;
 mod recover;
 mod reply;
 mod requests;
@@ -41,6 +44,8 @@ use self::index::Touches;
 use self::keys::Keys;
 use self::link::Link;
 use self::options::{Server, Sync};
+use self::pointers::Pointers;
+use self::recent::{Recent, Seen};
 use self::reply::Parts;
 use self::scripts::{Script, Scripts};
 use self::sync::{Run, Syncer};
@@ -63,6 +68,9 @@ pub struct RedisStore {
     core: Arc<Core>,
 }
 
+/// How many bytes of sessions' data a process keeps in memory, about.
+const RECENT_BYTES: usize = 32 << 20;
+
 /// What all parts of the store use.
 #[derive(Debug)]
 struct Core {
@@ -76,6 +84,8 @@ struct Core {
     server: Server,
     syncer: Syncer,
     touches: Touches,
+    pointers: Pointers,
+    recent: Recent<Seen>,
 }
 
 impl RedisStore {
@@ -127,6 +137,8 @@ impl RedisStore {
             server,
             syncer: Syncer::new(&waits, &options),
             touches: Touches::default(),
+            pointers: Pointers::default(),
+            recent: Recent::new(RECENT_BYTES),
             options,
             scope,
         });

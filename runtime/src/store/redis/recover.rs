@@ -171,7 +171,8 @@ impl Core {
         pipe.add_command(mark);
         let keys = self.keys.session(session);
         let start = |count| self.scripts.recovering(Script::Apply, count);
-        pipe.add_command(apply_call(start, &keys, &event, found, &step));
+        let turn = self.keys.turn();
+        pipe.add_command(apply_call(start, &keys, &event, found, &step, Some(&turn)));
         Ok(true)
     }
 }

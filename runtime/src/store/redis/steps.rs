@@ -5,6 +5,7 @@ use redis::{Cmd, Pipeline, Value};
 use super::Core;
 use super::encode::{self, FIELDS, Raw};
 use super::keys::{SessionKeys, WHOLE};
+use super::pointers::is_pointer;
 use super::reply::{self, Parts, corrupt};
 use super::scripts::Script;
 use super::sync::Run;
@@ -153,7 +154,8 @@ impl Core {
             // too few.
             pipe.add_command(self.mark(session));
         }
-        pipe.add_command(apply_call(start, &keys, event, found, step));
+        let turn = self.keys.turn();
+        pipe.add_command(apply_call(start, &keys, event, found, step, Some(&turn)));
         let index = self.index_calls(session, &found.snapshot.slot, &step.slot);
         let told = index.len();
         for call in index {
@@ -219,12 +221,14 @@ fn compared(event: &Event, step: &Step) -> impl Iterator<Item = usize> {
 }
 
 /// The call that writes a step's outcome; `start` begins it, given the number of keys.
+/// `turn` is the key of the pointers' turn, if one command can reach both.
 pub(super) fn apply_call(
     start: impl FnOnce(usize) -> Cmd,
     keys: &SessionKeys,
     event: &Event,
     found: &Loaded,
     step: &Step,
+    turn: Option<&str>,
 ) -> Cmd {
     let (payload, letters, others) = match step.payload {
         Payload::Keep => ("k", "m", None),
@@ -233,12 +237,17 @@ pub(super) fn apply_call(
         Payload::DropStage(nonce) => ("s", "m", Some(keys.stage(nonce))),
         Payload::SetAside => ("l", WHOLE, Some(keys.lost(found.snapshot.now))),
     };
-    let mut cmd = start(letters.len() + others.as_ref().map_or(0, |_| WHOLE.len()));
+    let slot = &step.slot;
+    // Whoever remembers a pointer has to hear of it.
+    let turn = turn.filter(|_| is_pointer(&found.snapshot.slot) || is_pointer(slot));
+    let own = letters.len() + others.as_ref().map_or(0, |_| WHOLE.len());
+    let mut cmd = start(own + usize::from(turn.is_some()));
     keys.push(&mut cmd, letters);
     if let Some(others) = others {
         others.push(&mut cmd, WHOLE);
     }
-    let slot = &step.slot;
+    cmd.arg(turn.as_slice());
+    let payload = if turn.is_some() { payload.to_ascii_uppercase() } else { payload.to_owned() };
     let nothing = slot.record.is_none() && slot.pull.is_none();
     let owned = matches!(slot.record, Some(Record::Owned { .. }));
     cmd.arg(payload).arg(u8::from(nothing)).arg(u8::from(owned));
@@ -256,6 +265,9 @@ pub(super) fn apply_call(
     cmd.arg(differ.len());
     for place in differ {
         cmd.arg(FIELDS[place]).arg(&new[place]);
+    }
+    if turn.is_some() {
+        cmd.arg(encode::short(rand::random()));
     }
     cmd
 }
