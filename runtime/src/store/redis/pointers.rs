@@ -18,6 +18,8 @@ use tokio::time::Instant;
 use super::encode::FIELDS;
 use super::recent::Recent;
 use super::reply::{self, corrupt};
+use super::servers::Servers;
+use super::shard::Shard;
 use super::{Core, recover};
 use crate::session::{Millis, Record, SessionId, Slot};
 use crate::store::{Begun, StoreError, StoreResult};
@@ -64,6 +66,11 @@ pub(super) fn is_pointer(slot: &Slot) -> bool {
 }
 
 impl Core {
+    /// The key of the turn, where a script can reach it and any session.
+    pub(super) fn turn_key(&self) -> Option<String> {
+        matches!(self.servers, Servers::One(_)).then(|| self.keys.turn())
+    }
+
     /// Notes that a session is a pointer: the next request looks at it as one.
     pub(super) fn note_pointer(&self, session: &SessionId, slot: &Slot, now: Millis) {
         if is_pointer(slot) {
@@ -76,12 +83,13 @@ impl Core {
     /// What the store says to a request in a session that is a pointer, as far as is
     /// known here; `None` if it is none (any more).
     pub(super) async fn pointed(&self, session: &SessionId) -> StoreResult<Option<Begun>> {
+        let Servers::One(shard) = &self.servers else { return Ok(None) };
         let Some(Pointer { slot, at, turn }) = self.pointers.known.get(session) else {
             return Ok(None);
         };
         // If it is outdated for sure, it is read anew right away.
         let last = self.pointers.asking.lock().last.clone();
-        if turn.is_some() && turn == last && turn == Some(self.turn().await?) {
+        if turn.is_some() && turn == last && turn == Some(self.turn(shard).await?) {
             let since = u64::try_from(at.1.elapsed().as_millis()).unwrap_or(0);
             return Ok(Some(Begun::Other { slot: Slot::clone(&slot), now: at.0 + since }));
         }
@@ -90,7 +98,7 @@ impl Core {
         pipe.cmd("GET").arg(self.keys.turn());
         pipe.cmd("TIME");
         pipe.cmd("HMGET").arg(self.keys.session(session).meta()).arg(&FIELDS);
-        let mut answers = self.link.pipe(&pipe).await?.into_iter();
+        let mut answers = shard.link.pipe(&pipe).await?.into_iter();
         let mut next = || answers.next().unwrap_or(Ok(Value::Nil));
         let (turn, now) = (reply::text(next()?)?, recover::time(next()?)?);
         let slot = reply::raw(next()?)?.decode().map_err(corrupt)?;
@@ -106,7 +114,7 @@ impl Core {
     }
 
     /// The turn that the store has at some moment after this call.
-    async fn turn(&self) -> StoreResult<Turn> {
+    async fn turn(&self, shard: &Arc<Shard>) -> StoreResult<Turn> {
         let (sender, receiver) = oneshot::channel();
         let first = {
             let mut asking = self.pointers.asking.lock();
@@ -114,7 +122,8 @@ impl Core {
             !std::mem::replace(&mut asking.under_way, true)
         };
         if first && let Some(core) = self.this.upgrade() {
-            tokio::spawn(async move { core.ask_for_turns().await });
+            let shard = Arc::clone(shard);
+            tokio::spawn(async move { core.ask_for_turns(&shard).await });
         }
         let ended = || StoreError::Unavailable("the process is ending".to_owned());
         receiver.await.map_err(|_| ended())?
@@ -122,7 +131,7 @@ impl Core {
 
     /// Asks until nobody waits. Who comes while a question is under way is
     /// answered by the next one.
-    async fn ask_for_turns(&self) {
+    async fn ask_for_turns(&self, shard: &Shard) {
         loop {
             let waiting = {
                 let mut asking = self.pointers.asking.lock();
@@ -134,7 +143,7 @@ impl Core {
             };
             let mut get = redis::cmd("GET");
             get.arg(self.keys.turn());
-            let turn = match self.link.call(&get).await {
+            let turn = match shard.link.call(&get).await {
                 Ok(turn) => reply::text(turn).map(Turn::from),
                 Err(error) => Err(error),
             };

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use redis::{Cmd, Pipeline, RedisWrite as _, Value};
+use redis::{Cmd, RedisWrite as _, Value};
 use tokio::time::Instant;
 
 use super::Core;
 use super::encode::{self, short};
+use super::marks;
 use super::recent::Seen;
 use super::reply::{self, Parts, corrupt};
 use super::scripts::Script;
@@ -47,8 +48,8 @@ impl Core {
         {
             return Ok(Begun::Run(run(seen)));
         }
-        let call = self.begin_call(Script::Begin, session, request, seen.as_ref());
-        match (self.link.call(&call).await, seen) {
+        let call = self.begin_call(Script::Begin, session, request, seen.as_deref());
+        match (self.at(session).call(&call).await, seen) {
             (Ok(Value::Int(now)), Some(seen)) => {
                 self.use_again(session, &seen, u64::try_from(now).map_err(corrupt)?);
                 Ok(Begun::Run(run(&seen)))
@@ -67,7 +68,7 @@ impl Core {
         }
         let mut cmd = Cmd::with_capacity(5, 128);
         cmd.arg("HMGET").arg(self.keys.session(session).meta()).arg("r").arg("e").arg("n");
-        let mut parts = Parts::new(self.link.call(&cmd).await?)?;
+        let mut parts = Parts::new(self.at(session).call(&cmd).await?)?;
         let mut is = |expected: &str| match parts.value()? {
             Value::Nil => Ok(expected.is_empty()),
             Value::BulkString(text) => Ok(text == expected.as_bytes()),
@@ -81,8 +82,7 @@ impl Core {
     fn use_again(&self, session: &SessionId, seen: &Seen, now: Millis) {
         if seen.touched.elapsed() >= TOUCH {
             self.touch(session, &seen.life.home, now);
-            let seen = Seen { touched: Instant::now(), ..seen.clone() };
-            self.recent.put(session, seen.clone(), seen.weight());
+            self.see(session, Seen { touched: Instant::now(), ..seen.clone() });
         }
     }
 
@@ -91,7 +91,7 @@ impl Core {
         let mut known = request.clone();
         known.ask.create = None;
         let call = self.begin_call(Script::BeginFull, session, &known, None);
-        let answer = self.link.call(&call).await?;
+        let answer = self.at(session).call(&call).await?;
         match self.begun(session, request, answer)? {
             Begun::Other { slot, .. }
                 if slot.record.is_none() && slot.pull.is_none() && request.ask.create.is_some() =>
@@ -174,7 +174,7 @@ impl Core {
                     let last = last.transpose().map_err(corrupt)?.map(LeaseId);
                     self.see(
                         session,
-                        &Seen {
+                        Seen {
                             record: record.into(),
                             last,
                             life: run.life.clone(),
@@ -197,9 +197,10 @@ impl Core {
         }
     }
 
-    fn see(&self, session: &SessionId, seen: &Seen) {
+    fn see(&self, session: &SessionId, seen: Seen) {
         if seen.is_small() {
-            self.recent.put(session, seen.clone(), seen.weight());
+            let weight = seen.weight();
+            self.recent.put(session, Arc::new(seen), weight);
         }
     }
 
@@ -212,15 +213,15 @@ impl Core {
             && commit.outbox.is_empty()
             && let Some(seen) = self.recent.get(session)
             && seen.epoch == commit.epoch
-            && seen.life.incarnation == commit.life.incarnation
+            && seen.life == commit.life
         {
             // Until it is known what became of it, nothing is.
             self.recent.forget(session);
             let (after, touched) = seen.after(commit);
             if let Some(call) = self.hot_call(session, commit, &seen, &after, &touched)
-                && reply::number(self.link.call(&call).await?)? == 1
+                && reply::number(self.at(session).call(&call).await?)? == 1
             {
-                self.see(session, &after);
+                self.see(session, after);
                 return Ok(Committed::Applied);
             }
         }
@@ -270,21 +271,12 @@ impl Core {
         session: &SessionId,
         commit: &Commit,
     ) -> StoreResult<Committed> {
-        let call = self.commit_call(script, session, commit);
+        let cmd = self.commit_call(script, session, commit);
         if commit.outbox.is_empty() {
-            return committed(self.link.call(&call).await?);
+            return committed(self.at(session).call(&cmd).await?);
         }
-        // Marked first: a crash in between leaves a mark too many, never one too few.
-        let mut pipe = Pipeline::with_capacity(2);
-        pipe.add_command(self.mark(session));
-        pipe.add_command(call);
-        let mut answers = self.link.pipe(&pipe).await?.into_iter();
-        let marked = answers.next();
-        let answer = answers.next().ok_or_else(|| corrupt("a commit without an answer"))??;
-        if !matches!(marked, Some(Ok(_))) {
-            self.link.call(&self.mark(session)).await?;
-        }
-        committed(answer)
+        let change = marks::Change { cmd, marks: true, index: Vec::new(), witness: false };
+        committed(self.change(session, change).await?.0)
     }
 
     fn commit_call(&self, script: Script, session: &SessionId, commit: &Commit) -> Cmd {
@@ -319,7 +311,7 @@ impl Core {
     pub(super) async fn release(&self, session: &SessionId, lease: LeaseId) -> StoreResult<()> {
         let mut cmd = self.scripts.call(Script::Lease, &self.keys.session(session), "m");
         cmd.arg(short(lease.0)).arg("");
-        self.link.call(&cmd).await.map(drop)
+        self.at(session).call(&cmd).await.map(drop)
     }
 
     pub(super) async fn renew(
@@ -330,7 +322,7 @@ impl Core {
     ) -> StoreResult<bool> {
         let mut cmd = self.scripts.call(Script::Lease, &self.keys.session(session), "m");
         cmd.arg(short(lease.0)).arg(millis(ttl));
-        Ok(reply::number(self.link.call(&cmd).await?)? == 1)
+        Ok(reply::number(self.at(session).call(&cmd).await?)? == 1)
     }
 
     pub(super) async fn read(
@@ -355,7 +347,7 @@ impl Core {
             Read::ListLen(list) => cmd.arg("n").arg(list),
             Read::Keys => cmd.arg("k").arg(""),
         };
-        found(self.link.call(&cmd).await?)
+        found(self.at(session).call(&cmd).await?)
     }
 
     fn peek(&self, session: &SessionId, what: &str) -> Cmd {
@@ -371,12 +363,12 @@ impl Core {
     ) -> StoreResult<Option<WindowEntry>> {
         let mut cmd = self.peek(session, "w");
         cmd.arg(request.as_str());
-        let stored = reply::bytes(self.link.call(&cmd).await?)?;
+        let stored = reply::bytes(self.at(session).call(&cmd).await?)?;
         stored.map(|stored| reply::window_entry(&stored)).transpose()
     }
 
     pub(super) async fn dump(&self, session: &SessionId) -> StoreResult<Option<FieldMap>> {
-        found(self.link.call(self.peek(session, "d").arg("")).await?)
+        found(self.at(session).call(self.peek(session, "d").arg("")).await?)
     }
 
     pub(super) async fn outbox(
@@ -384,14 +376,14 @@ impl Core {
         session: &SessionId,
         limit: usize,
     ) -> StoreResult<Vec<OutboxEntry>> {
-        let answer = self.link.call(self.peek(session, "o").arg(limit)).await?;
+        let answer = self.at(session).call(self.peek(session, "o").arg(limit)).await?;
         Parts::new(answer)?.map(reply::outbox_entry).collect()
     }
 
     pub(super) async fn delivered(&self, session: &SessionId, entry: &str) -> StoreResult<()> {
         let mut cmd = self.scripts.call(Script::Delivered, &self.keys.session(session), "mx");
         cmd.write_arg_fmt(format_args!("{entry}{}", reply::AFTER_ID));
-        self.link.call(&cmd).await.map(drop)
+        self.at(session).call(&cmd).await.map(drop)
     }
 }
 
