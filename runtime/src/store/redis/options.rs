@@ -123,7 +123,8 @@ impl Judged {
         Ok(Self {
             name: name(text, version),
             promise,
-            clustered: info(text, "redis_mode") == Some("cluster"),
+            // A Valkey says its mode under another name than a Redis.
+            clustered: info(text, "cluster_enabled") == Some("1"),
             all_or_nothing: false,
         })
     }
@@ -155,6 +156,18 @@ mod tests {
         let pausing = Sync { pauses: true, ..always };
         let weaker = |wait| Judged::judge(&text, &pausing, wait).unwrap().promise;
         assert_eq!((weaker(true), weaker(false)), (Promise::WaitAof, Promise::Everysec));
+    }
+
+    #[test]
+    fn a_master_of_a_cluster_is_known_whatever_it_calls_its_mode() {
+        for mode in ["redis_mode", "server_mode"] {
+            let judge = |mode: &str, enabled: u8| {
+                let about = server("7.2.4", "noeviction", 1);
+                let text = format!("{about}{mode}:cluster\r\ncluster_enabled:{enabled}\r\n");
+                Judged::judge(&text, &Sync::default(), false).unwrap().clustered
+            };
+            assert!(judge(mode, 1) && !judge(mode, 0));
+        }
     }
 
     #[test]

@@ -121,7 +121,7 @@ fn no_slots() -> StoreError {
 
 async fn examine(link: &Link) -> Result<Judged, ConnectError> {
     let mut pipe = Pipeline::new();
-    for section in ["server", "memory", "persistence"] {
+    for section in ["server", "memory", "persistence", "cluster"] {
         pipe.cmd("INFO").arg(section);
     }
     // One name a call: only 7.0 takes several, and an older one is to be told apart.
@@ -134,7 +134,7 @@ async fn examine(link: &Link) -> Result<Judged, ConnectError> {
     let mut answers = answers.into_iter();
     let mut next = || answers.next().unwrap_or(Ok(Value::Nil));
     let mut text = String::new();
-    for _ in 0..3 {
+    for _ in 0..4 {
         text += &next().and_then(reply::text).map_err(unreachable)?;
     }
     // A hosted Redis may forbid CONFIG; then the weaker promise is assumed.
