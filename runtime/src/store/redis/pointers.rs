@@ -11,18 +11,19 @@
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use redis::{Pipeline, Value};
+use redis::{Cmd, Pipeline, Value};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::encode::FIELDS;
+use super::Core;
 use super::recent::Recent;
-use super::reply::{self, corrupt};
+use super::reply;
+use super::scripts::Script;
 use super::servers::Servers;
 use super::shard::Shard;
-use super::{Core, recover};
+use super::steps::loaded;
 use crate::session::{Millis, Record, SessionId, Slot};
-use crate::store::{Begun, StoreError, StoreResult};
+use crate::store::{Begun, Snapshot, StoreError, StoreResult};
 
 /// How many pointers are kept.
 const MOST: usize = 65_536;
@@ -71,6 +72,13 @@ impl Core {
         matches!(self.servers, Servers::One(_)).then(|| self.keys.turn())
     }
 
+    /// A script, not a command: after a restart it is not known (NOSCRIPT).
+    fn turn_call(&self) -> Cmd {
+        let mut cmd = self.scripts.start(Script::Turn, 1, 64);
+        cmd.arg(self.keys.turn());
+        cmd
+    }
+
     /// Notes that a session is a pointer: the next request looks at it as one.
     pub(super) fn note_pointer(&self, session: &SessionId, slot: &Slot, now: Millis) {
         if is_pointer(slot) {
@@ -93,15 +101,14 @@ impl Core {
             let since = u64::try_from(at.1.elapsed().as_millis()).unwrap_or(0);
             return Ok(Some(Begun::Other { slot: Slot::clone(&slot), now: at.0 + since }));
         }
-        let mut pipe = Pipeline::with_capacity(3);
+        let mut pipe = Pipeline::with_capacity(2);
         // The turn first: what changes in between has another.
-        pipe.cmd("GET").arg(self.keys.turn());
-        pipe.cmd("TIME");
-        pipe.cmd("HMGET").arg(self.keys.session(session).meta()).arg(&FIELDS);
+        pipe.add_command(self.turn_call());
+        pipe.add_command(self.load_call(session, None));
         let mut answers = shard.link.pipe(&pipe).await?.into_iter();
         let mut next = || answers.next().unwrap_or(Ok(Value::Nil));
-        let (turn, now) = (reply::text(next()?)?, recover::time(next()?)?);
-        let slot = reply::raw(next()?)?.decode().map_err(corrupt)?;
+        let turn = reply::text(next()?)?;
+        let Snapshot { slot, now, .. } = loaded(next()?)?.snapshot;
         if !is_pointer(&slot) {
             self.pointers.known.forget(session);
             return Ok(None);
@@ -141,9 +148,7 @@ impl Core {
                 }
                 std::mem::take(&mut asking.waiting)
             };
-            let mut get = redis::cmd("GET");
-            get.arg(self.keys.turn());
-            let turn = match shard.link.call(&get).await {
+            let turn = match shard.link.call(&self.turn_call()).await {
                 Ok(turn) => reply::text(turn).map(Turn::from),
                 Err(error) => Err(error),
             };

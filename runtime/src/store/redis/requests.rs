@@ -40,14 +40,14 @@ impl Core {
         if let Some(begun) = self.pointed(session).await? {
             return Ok(begun);
         }
-        let seen = self.recent.get(session).filter(|seen| seen.bytes <= request.inline_max);
-        if let Some(seen) = &seen
-            && request.ask.access == Access::Read
-            && !request.ask.frozen_reads
-            && self.still_so(session, seen).await?
-        {
-            return Ok(Begun::Run(run(seen)));
-        }
+        // Once a second the long way notes that the session is read, and when it is
+        // written anyway.
+        let noted = |seen: &Seen| {
+            request.ask.access == Access::Write
+                || (!request.ask.frozen_reads && seen.touched.elapsed() < TOUCH)
+        };
+        let seen = self.recent.get(session);
+        let seen = seen.filter(|seen| seen.bytes <= request.inline_max && noted(seen));
         let call = self.begin_call(Script::Begin, session, request, seen.as_deref());
         match (self.at(session).call(&call).await, seen) {
             (Ok(Value::Int(now)), Some(seen)) => {
@@ -59,28 +59,9 @@ impl Core {
         }
     }
 
-    /// Whether the data that was seen is what the session has, and nothing is going
-    /// on that the script would have to look at.
-    async fn still_so(&self, session: &SessionId, seen: &Seen) -> StoreResult<bool> {
-        // Once a second the script notes that the session is in use.
-        if seen.touched.elapsed() >= TOUCH {
-            return Ok(false);
-        }
-        let mut cmd = Cmd::with_capacity(5, 128);
-        cmd.arg("HMGET").arg(self.keys.session(session).meta()).arg("r").arg("e").arg("n");
-        let mut parts = Parts::new(self.at(session).call(&cmd).await?)?;
-        let mut is = |expected: &str| match parts.value()? {
-            Value::Nil => Ok(expected.is_empty()),
-            Value::BulkString(text) => Ok(text == expected.as_bytes()),
-            _ => Ok(false),
-        };
-        // One that has agreed to a move may have been restarted in it.
-        Ok(is(&seen.record)? && is(&seen.last())? && is("")?)
-    }
-
-    /// Notes a use, once a second at most.
+    /// Notes a use, once a second at most; a read is told no time.
     fn use_again(&self, session: &SessionId, seen: &Seen, now: Millis) {
-        if seen.touched.elapsed() >= TOUCH {
+        if now != 0 && seen.touched.elapsed() >= TOUCH {
             self.touch(session, &seen.life.home, now);
             self.see(session, Seen { touched: Instant::now(), ..seen.clone() });
         }

@@ -29,6 +29,7 @@ pub(super) enum Script {
     Export,
     Index,
     Setting,
+    Turn,
 }
 
 const PRELUDE: &str = include_str!("lua/prelude.lua");
@@ -41,7 +42,7 @@ const READS: &str = "flags=no-writes";
 const LOOKS_AROUND: &str = "flags=no-writes,allow-cross-slot-keys";
 
 /// In the order of [`Script`].
-const TEXTS: [(Script, &str, &str); 15] = [
+const TEXTS: [(Script, &str, &str); 16] = [
     (Script::Begin, GROWS, include_str!("lua/begin.lua")),
     (Script::BeginFull, ANYTIME, include_str!("lua/begin.lua")),
     (Script::Commit, GROWS, include_str!("lua/commit.lua")),
@@ -57,6 +58,7 @@ const TEXTS: [(Script, &str, &str); 15] = [
     (Script::Export, READS, include_str!("lua/export.lua")),
     (Script::Index, ANYTIME, include_str!("lua/index.lua")),
     (Script::Setting, ANYTIME, include_str!("lua/setting.lua")),
+    (Script::Turn, READS, ""),
 ];
 
 /// One function's scripts at one node.
@@ -75,6 +77,7 @@ fn head(script: Script) -> &'static str {
     match script {
         Script::Begin | Script::BeginFull => include_str!("lua/begin_hot.lua"),
         Script::CommitHot => include_str!("lua/commit_hot.lua"),
+        Script::Turn => include_str!("lua/turn.lua"),
         _ => "",
     }
 }

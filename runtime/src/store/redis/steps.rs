@@ -48,7 +48,7 @@ impl Core {
         Ok(found.snapshot)
     }
 
-    fn load_call(&self, session: &SessionId, stage: Option<Nonce>) -> Cmd {
+    pub(super) fn load_call(&self, session: &SessionId, stage: Option<Nonce>) -> Cmd {
         let keys = self.keys.session(session);
         let count = 2 + usize::from(stage.is_some());
         let mut cmd = self.scripts.start(Script::Load, count, 256);
@@ -157,7 +157,7 @@ impl Core {
     }
 }
 
-fn loaded(answer: Value) -> StoreResult<Loaded> {
+pub(super) fn loaded(answer: Value) -> StoreResult<Loaded> {
     let mut parts = Parts::new(answer)?;
     let now = parts.number()?;
     let raw = reply::raw(parts.value()?)?;
