@@ -22,6 +22,7 @@ pub mod cluster;
 pub mod command_line;
 pub mod conformance;
 pub mod judge;
+pub mod link;
 pub mod load;
 pub mod moves;
 pub mod operator;

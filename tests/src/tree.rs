@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use crate::cluster::RedisCluster;
+use crate::link::Link;
 use crate::operator::Operator;
 use crate::ports::Port;
 use crate::redis::{RedisServer, Setup, hasty_server, waitaof_server};
@@ -93,6 +94,7 @@ pub struct Plan {
     function: &'static str,
     settings: BTreeMap<String, String>,
     entries: &'static [&'static str],
+    links: bool,
 }
 
 /// One node: its process and its Redis.
@@ -117,6 +119,7 @@ pub struct Tree {
     function: &'static str,
     dir: TempDir,
     topology: String,
+    links: BTreeMap<&'static str, Link>,
 }
 
 impl Tree {
@@ -138,7 +141,14 @@ fn everysec(program: Option<PathBuf>) -> RedisServer {
 
 impl Plan {
     fn new(shape: Shape, store: Store) -> Self {
-        Self { shape, store, function: "probe", settings: BTreeMap::new(), entries: &[] }
+        Self {
+            shape,
+            store,
+            function: "probe",
+            settings: BTreeMap::new(),
+            entries: &[],
+            links: false,
+        }
     }
 
     /// The function that every node serves; `probe` unless said.
@@ -162,11 +172,22 @@ impl Plan {
         self
     }
 
-    fn topology(&self, ports: &BTreeMap<&str, Port>) -> String {
+    /// Nodes reach each other over links that can be cut.
+    #[must_use]
+    pub fn with_links(mut self) -> Self {
+        self.links = true;
+        self
+    }
+
+    fn topology(
+        &self,
+        ports: &BTreeMap<&str, Port>,
+        links: &BTreeMap<&'static str, Link>,
+    ) -> String {
         fn write(
             out: &mut String,
             plan: &Plan,
-            ports: &BTreeMap<&str, Port>,
+            (ports, links): (&BTreeMap<&str, Port>, &BTreeMap<&'static str, Link>),
             name: &str,
             depth: usize,
         ) {
@@ -175,6 +196,9 @@ impl Plan {
             let dash = if depth == 0 { "  ".to_owned() } else { format!("{}- ", &pad[2..]) };
             let _ = writeln!(out, "{dash}name: {name}");
             let _ = writeln!(out, "{pad}gateway: http://127.0.0.1:{}", ports[name].number());
+            if let Some(link) = links.get(name) {
+                let _ = writeln!(out, "{pad}internal: http://127.0.0.1:{}", link.port());
+            }
             if plan.entries.contains(&name) {
                 let _ = writeln!(out, "{pad}entry: true");
             }
@@ -183,12 +207,12 @@ impl Plan {
             if !children.is_empty() {
                 let _ = writeln!(out, "{pad}children:");
                 for (child, _, _) in children {
-                    write(out, plan, ports, child, depth + 1);
+                    write(out, plan, (ports, links), child, depth + 1);
                 }
             }
         }
         let mut out = String::from("levels: [country, city, district]\nroot:\n");
-        write(&mut out, self, ports, self.shape[0].0, 0);
+        write(&mut out, self, (ports, links), self.shape[0].0, 0);
         out
     }
 
@@ -198,7 +222,13 @@ impl Plan {
             tempfile::Builder::new().prefix("funicular-tree-").tempdir().expect("a directory");
         let mut ports: BTreeMap<&str, Port> =
             self.shape.iter().map(|(name, _, _)| (*name, Port::free())).collect();
-        let topology = self.topology(&ports);
+        let mut links = BTreeMap::new();
+        if self.links {
+            for (name, _, _) in self.shape {
+                links.insert(*name, Link::to(ports[name].number()).await);
+            }
+        }
+        let topology = self.topology(&ports, &links);
         for (name, secret) in [
             ("session-peer-key", "the peers' key of a test tree 0123456789"),
             ("session-operator-key", "the operators' key of a test tree 0123456789"),
@@ -250,7 +280,7 @@ impl Plan {
             let site = Site { name, port, process: None, redis, settings, log };
             sites.insert(*name, site);
         }
-        let mut tree = Tree { sites, cluster, function: self.function, dir, topology };
+        let mut tree = Tree { sites, cluster, function: self.function, dir, topology, links };
         for site in tree.sites.values_mut() {
             site.launch();
         }
@@ -302,6 +332,11 @@ impl Tree {
     /// One node.
     pub fn site(&mut self, node: &str) -> &mut Site {
         self.sites.get_mut(node).expect("a node of the tree")
+    }
+
+    /// The way of the other nodes to this one.
+    pub fn link(&self, node: &str) -> &Link {
+        &self.links[node]
     }
 
     /// Whether a node's Redis has this text anywhere; `None` without a Redis.
@@ -476,6 +511,25 @@ impl Site {
         self.kill9();
         self.launch();
         self.ready().await;
+    }
+
+    /// From now on the most memory that the process holds is counted anew.
+    pub fn forget_peak(&self) {
+        let process = self.process.as_ref().expect("it runs");
+        std::fs::write(format!("/proc/{}/clear_refs", process.id()), "5").expect("a new count");
+    }
+
+    /// The memory that the process holds and the most that it held, in bytes.
+    pub fn memory(&self) -> (u64, u64) {
+        let process = self.process.as_ref().expect("it runs");
+        let path = format!("/proc/{}/status", process.id());
+        let status = std::fs::read_to_string(path).expect("its status");
+        let line = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("a line");
+            let kib = line.split_whitespace().next().expect("a number");
+            kib.parse::<u64>().expect("a number") * 1024
+        };
+        (line("VmRSS:"), line("VmHWM:"))
     }
 
     /// SIGSTOP.

@@ -3,7 +3,7 @@
 //! - `requests`: begin, commit and reads, one script each, one round trip
 //! - `recent`, `pointers`: what this process has seen, so that the store need not say it again
 //! - `steps`: protocol steps: load, decide in Rust, write if nothing changed
-//! - `pages`: export and stage
+//! - `pages`: copy, export and stage
 //! - `index`: residents, pointers, pending
 //! - `recover`, `mend`: the walks over all sessions: after a restart, and to keep the
 //!   index true
@@ -304,12 +304,21 @@ impl SessionStore for RedisStore {
         self.core.step(session, event, durability).await
     }
 
+    async fn copy(
+        &self,
+        session: &SessionId,
+        nonce: Nonce,
+        cursor: Option<&str>,
+    ) -> StoreResult<Result<Page, Refusal>> {
+        self.core.copy(session, nonce, cursor).await
+    }
+
     async fn export(
         &self,
         session: &SessionId,
         nonce: Nonce,
         cursor: Option<&str>,
-    ) -> StoreResult<Option<Page>> {
+    ) -> StoreResult<Result<Page, Refusal>> {
         self.core.export(session, nonce, cursor).await
     }
 
