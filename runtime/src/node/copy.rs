@@ -16,9 +16,10 @@ use crate::store::Staged;
 
 /// What an entry of the deduplication window counts when a session's size is judged.
 const WINDOW_ENTRY: u64 = 256;
-/// A copy goes on where it was when the source is reached again within so many tries
-/// and pauses; a session that is being copied waits for nobody.
-const TRIES: usize = 60;
+/// A copy goes on where it was when the source is reached again within this time; a
+/// session that is being copied waits for nobody.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// Between two attempts to reach it.
 const PAUSE: Duration = Duration::from_millis(250);
 /// A copy that the source does not know any more is begun again, this often at most.
 const BEGINNINGS: usize = 3;
@@ -137,7 +138,7 @@ impl Node {
 
     async fn ask_page(&self, pull: &Pull, call: &MigrateCall) -> Outcome<Page> {
         reach(if call.cursor.is_none() { "target.copy" } else { "target.copying" }).await;
-        let backoff = ConstantBuilder::default().with_delay(PAUSE).with_max_times(TRIES);
+        let backoff = ConstantBuilder::default().with_delay(PAUSE).with_max_times(usize::MAX);
         let ask = || async {
             let answer =
                 self.post(&pull.from, "migrate-session", call, self.config.peer_timeout).await?;
@@ -145,7 +146,12 @@ impl Node {
             Page::decode(&answer.body)
                 .map_err(|bad| calls::unreachable(&pull.from, bad.to_string()))
         };
-        Ok(ask.retry(backoff).when(PeerError::unreachable).await?)
+        let asking = ask.retry(backoff).when(PeerError::unreachable);
+        let page = tokio::time::timeout(PATIENCE, asking).await.map_err(|_| {
+            let why = format!("it was not reached for {} s during a copy", PATIENCE.as_secs());
+            calls::unreachable(&pull.from, why)
+        })?;
+        Ok(page?)
     }
 
     async fn stage_copied(&self, session: &SessionId, pull: &Pull, page: &Page) -> Outcome<()> {
