@@ -3,7 +3,9 @@
 use std::net::TcpListener;
 
 use funicular_tests::client::Client;
+use funicular_tests::cluster::RedisCluster;
 use funicular_tests::command_line::Terminal;
+use funicular_tests::redis::Setup;
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -283,6 +285,27 @@ async fn g2_on_redis_everything_is_there_after_a_restart() {
         let socket = terminal.path(&format!(".funicular/redis/{node}/socket"));
         assert!(std::os::unix::net::UnixStream::connect(socket).is_err(), "{node}");
     }
+}
+
+#[tokio::test]
+async fn g2_on_a_cluster_that_is_there_everything_is_there_after_a_restart() {
+    let terminal = Terminal::open();
+    let cluster = RedisCluster::start(Setup::durable("always")).await;
+    let store = ["--store", &cluster.url()];
+    let up = terminal.up(&store);
+    assert!(up.greeting.iter().any(|line| line.contains("one Redis for all nodes")));
+    for session in ["home", "away"] {
+        add(&terminal, session).await;
+    }
+    let away = ["offload", "away", "--function", "cart", "--node", "navigli"];
+    terminal.run(&away).good();
+    assert_eq!(up.stop().0, 0);
+    let up = terminal.up(&store);
+    assert_eq!(items(&terminal, "home").await, (1, 0));
+    assert_eq!(items(&terminal, "away").await, (1, 1));
+    terminal.run(&["onload", "away", "--function", "cart", "--node", "navigli"]).good();
+    assert_eq!(items(&terminal, "away").await, (1, 0));
+    assert_eq!(up.stop().0, 0);
 }
 
 /// Killed, it cannot end its servers; the next one does, and goes on from their files.
