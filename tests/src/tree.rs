@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+use crate::links::{Link, Way};
 use crate::operator::Operator;
 use crate::ports::Port;
 use crate::redis::{RedisServer, Setup, hasty_server, waitaof_server};
@@ -83,6 +84,7 @@ pub struct Plan {
     function: &'static str,
     settings: BTreeMap<String, String>,
     entries: &'static [&'static str],
+    links: bool,
 }
 
 /// One node: its process and its Redis.
@@ -96,6 +98,7 @@ pub struct Site {
     pub redis: Option<RedisServer>,
     settings: BTreeMap<String, String>,
     log: PathBuf,
+    link: Option<Link>,
 }
 
 /// A tree of running processes.
@@ -126,7 +129,14 @@ fn everysec(program: Option<PathBuf>) -> RedisServer {
 
 impl Plan {
     fn new(shape: Shape, store: Store) -> Self {
-        Self { shape, store, function: "probe", settings: BTreeMap::new(), entries: &[] }
+        Self {
+            shape,
+            store,
+            function: "probe",
+            settings: BTreeMap::new(),
+            entries: &[],
+            links: false,
+        }
     }
 
     /// The function that every node serves; `probe` unless said.
@@ -150,11 +160,18 @@ impl Plan {
         self
     }
 
-    fn topology(&self, ports: &BTreeMap<&str, Port>) -> String {
+    /// Nodes call each other through [`links`](crate::links) that can fail.
+    #[must_use]
+    pub fn links(mut self) -> Self {
+        self.links = true;
+        self
+    }
+
+    fn topology(&self, ports: &BTreeMap<&str, Port>, links: &BTreeMap<&str, Link>) -> String {
         fn write(
             out: &mut String,
             plan: &Plan,
-            ports: &BTreeMap<&str, Port>,
+            (ports, links): (&BTreeMap<&str, Port>, &BTreeMap<&str, Link>),
             name: &str,
             depth: usize,
         ) {
@@ -163,6 +180,9 @@ impl Plan {
             let dash = if depth == 0 { "  ".to_owned() } else { format!("{}- ", &pad[2..]) };
             let _ = writeln!(out, "{dash}name: {name}");
             let _ = writeln!(out, "{pad}gateway: http://127.0.0.1:{}", ports[name].number());
+            if let Some(link) = links.get(name) {
+                let _ = writeln!(out, "{pad}internal: http://127.0.0.1:{}", link.number());
+            }
             if plan.entries.contains(&name) {
                 let _ = writeln!(out, "{pad}entry: true");
             }
@@ -171,12 +191,12 @@ impl Plan {
             if !children.is_empty() {
                 let _ = writeln!(out, "{pad}children:");
                 for (child, _, _) in children {
-                    write(out, plan, ports, child, depth + 1);
+                    write(out, plan, (ports, links), child, depth + 1);
                 }
             }
         }
         let mut out = String::from("levels: [country, city, district]\nroot:\n");
-        write(&mut out, self, ports, self.shape[0].0, 0);
+        write(&mut out, self, (ports, links), self.shape[0].0, 0);
         out
     }
 
@@ -186,7 +206,13 @@ impl Plan {
             tempfile::Builder::new().prefix("funicular-tree-").tempdir().expect("a directory");
         let mut ports: BTreeMap<&str, Port> =
             self.shape.iter().map(|(name, _, _)| (*name, Port::free())).collect();
-        let topology = self.topology(&ports);
+        let mut links = BTreeMap::new();
+        if self.links {
+            for (name, port) in &ports {
+                links.insert(*name, Link::to(port.number()).await);
+            }
+        }
+        let topology = self.topology(&ports, &links);
         for (name, secret) in [
             ("session-peer-key", "the peers' key of a test tree 0123456789"),
             ("session-operator-key", "the operators' key of a test tree 0123456789"),
@@ -227,7 +253,8 @@ impl Plan {
                 settings.entry(setting.to_owned()).or_insert(value);
             }
             let log = dir.path().join(format!("{name}.log"));
-            let site = Site { name, port, process: None, redis, settings, log };
+            let link = links.remove(name);
+            let site = Site { name, port, process: None, redis, settings, log, link };
             sites.insert(*name, site);
         }
         let mut tree = Tree { sites, function: self.function, dir, topology };
@@ -329,6 +356,11 @@ impl Held {
             assert!(began.elapsed() < PATIENCE, "nobody came to {}", self.path.display());
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
+    }
+
+    /// Whether a process is at the step.
+    pub fn is_reached(&self) -> bool {
+        self.reached.exists()
     }
 
     /// Lets the process go on.
@@ -462,6 +494,11 @@ impl Site {
     /// SIGCONT.
     pub fn resume(&self) {
         self.signal("-CONT");
+    }
+
+    /// How other nodes reach it from now on.
+    pub fn way(&self, way: Way) {
+        self.link.as_ref().expect("a tree with links").set(way);
     }
 
     /// Its Redis.
