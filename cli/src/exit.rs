@@ -13,12 +13,15 @@ Exit codes:
   1   a node says no
   64  the command is not right
   65  the topology or the secrets are not right
-  69  a node does not answer";
+  69  a node does not answer
+  130 interrupted (Ctrl-C)";
 
 const REFUSED: u8 = 1;
 const USAGE: u8 = 64;
 const DATA: u8 = 65;
 const UNAVAILABLE: u8 = 69;
+/// As shells have it for SIGINT.
+const INTERRUPTED: u8 = 130;
 
 /// A failure that no error type of its own stands for.
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +35,9 @@ pub(crate) enum Failure {
     /// A node was asked and says no.
     #[error("{0}")]
     Refused(String),
+    /// Ctrl-C; what goes on without the command is the text.
+    #[error("{0}")]
+    Interrupted(String),
     /// Some nodes did not answer; what the others said was printed already.
     #[error("{0}")]
     Unavailable(String),
@@ -61,6 +67,7 @@ fn code(error: &anyhow::Error) -> u8 {
         Some(Failure::Usage(_)) => USAGE,
         Some(Failure::Data(_)) => DATA,
         Some(Failure::Unavailable(_)) => UNAVAILABLE,
+        Some(Failure::Interrupted(_)) => INTERRUPTED,
         Some(Failure::Refused(_)) | None => REFUSED,
     }
 }
@@ -82,6 +89,7 @@ mod tests {
         assert_eq!(code(&keys.into()), DATA);
         assert_eq!(code(&Failure::Usage(String::new()).into()), USAGE);
         assert_eq!(code(&Failure::Unavailable(String::new()).into()), UNAVAILABLE);
+        assert_eq!(code(&Failure::Interrupted(String::new()).into()), INTERRUPTED);
         assert_eq!(code(&anyhow::anyhow!("anything else")), REFUSED);
     }
 }

@@ -43,8 +43,13 @@ impl Lookup for std::collections::BTreeMap<String, String> {
 pub enum StoreChoice {
     /// In this process.
     Memory,
-    /// In the Redis of this URL.
-    Redis(String),
+    /// In a Redis, one server or a cluster.
+    Redis {
+        /// Its URL.
+        url: String,
+        /// What all keys begin with: nodes that share a Redis need one each.
+        prefix: String,
+    },
 }
 
 /// Everything a function's process is told.
@@ -82,6 +87,7 @@ pub const VARIABLES: &[(&str, &str)] = &[
     ("FUNICULAR_FUNCTION", ""),
     ("FUNICULAR_TOPOLOGY", ""),
     ("FUNICULAR_STORE", "redis://redis:6379/0"),
+    ("FUNICULAR_STORE_PREFIX", "f"),
     ("FUNICULAR_SECRETS", "/var/openfaas/secrets"),
     ("FUNICULAR_STANDALONE", "false"),
     ("FUNICULAR_LOG", "info"),
@@ -113,7 +119,10 @@ pub const VARIABLES: &[(&str, &str)] = &[
     ("creation_rate", "10000"),
     ("max_waiting", "1024"),
     ("inline_max", "16384"),
-    ("max_pulls", "8"),
+    ("max_moves_in", "16"),
+    ("max_moves_out", "16"),
+    ("max_moves_pair", "8"),
+    ("max_moves_waiting", "256"),
 ];
 
 struct Reader<'a>(&'a dyn Lookup);
@@ -178,7 +187,10 @@ impl Settings {
         let mut settings = Self {
             node,
             window: WindowLimits::default(),
-            store: store(lookup.get("FUNICULAR_STORE").as_deref())?,
+            store: store(
+                lookup.get("FUNICULAR_STORE").as_deref(),
+                lookup.get("FUNICULAR_STORE_PREFIX").as_deref(),
+            )?,
             store_timeout: Duration::from_secs(2),
             topology,
             keys,
@@ -243,7 +255,10 @@ fn node_config(reader: &Reader<'_>) -> Result<NodeConfig, ConfigError> {
     reader.parsed("creation_rate", &mut config.creation_rate)?;
     reader.parsed("max_waiting", &mut config.max_waiting)?;
     reader.parsed("inline_max", &mut config.inline_max)?;
-    reader.parsed("max_pulls", &mut config.max_pulls)?;
+    reader.parsed("max_moves_in", &mut config.max_moves_in)?;
+    reader.parsed("max_moves_out", &mut config.max_moves_out)?;
+    reader.parsed("max_moves_pair", &mut config.max_moves_pair)?;
+    reader.parsed("max_moves_waiting", &mut config.max_moves_waiting)?;
     let short = Duration::from_millis(50);
     if config.lease_ttl < short || config.recovery_interval < short {
         let why = "lease_ttl and recovery_interval are at least 50ms";
@@ -252,17 +267,15 @@ fn node_config(reader: &Reader<'_>) -> Result<NodeConfig, ConfigError> {
     Ok(config)
 }
 
-fn store(choice: Option<&str>) -> Result<StoreChoice, ConfigError> {
+fn store(choice: Option<&str>, prefix: Option<&str>) -> Result<StoreChoice, ConfigError> {
     match choice.map_or("redis://redis:6379/0", str::trim) {
         "memory" => Ok(StoreChoice::Memory),
-        url if ["redis://", "rediss://", "redis+unix://", "unix://"]
-            .iter()
-            .any(|scheme| url.starts_with(scheme)) =>
-        {
-            Ok(StoreChoice::Redis(url.to_owned()))
+        url if crate::store::redis::is_url(url) => {
+            Ok(StoreChoice::Redis { url: url.to_owned(), prefix: prefix.unwrap_or("f").to_owned() })
         }
         other => Err(ConfigError(format!(
-            "FUNICULAR_STORE is {other:?}: give memory, or a URL like redis://redis:6379/0"
+            "FUNICULAR_STORE is {other:?}: give memory, a URL like redis://redis:6379/0, or that \
+             of a cluster, redis+cluster://redis-0:6379,redis-1:6379"
         ))),
     }
 }

@@ -135,9 +135,10 @@ impl Assembly {
         };
         let store: Arc<dyn SessionStore> = match &self.store {
             StoreChoice::Memory => Arc::new(MemoryStore::new(scope)),
-            StoreChoice::Redis(url) => {
+            StoreChoice::Redis { url, prefix } => {
                 let options = RedisOptions {
                     response_timeout: self.store_timeout,
+                    prefix: prefix.clone(),
                     ..RedisOptions::default()
                 };
                 let store = RedisStore::connect(url, options, scope).await;

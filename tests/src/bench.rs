@@ -2,6 +2,7 @@
 //! test brings sessions into the state it wants.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,6 +20,7 @@ use funicular::store::{
     StoreScope, WindowLimits,
 };
 
+use crate::cluster::RedisCluster;
 use crate::redis::RedisServer;
 
 /// Which store a check runs on.
@@ -28,11 +30,15 @@ pub enum Kind {
     Redis,
 }
 
+/// Numbers the stores that share a cluster.
+static SHARING: AtomicU64 = AtomicU64::new(0);
+
 /// A node's store, and the server under it if it has one.
 pub struct Bench {
     pub node: NodeName,
     pub store: Arc<dyn SessionStore>,
     pub server: Option<RedisServer>,
+    pub cluster: Option<Arc<RedisCluster>>,
 }
 
 /// A lease that was taken, with the session it is for.
@@ -138,7 +144,7 @@ impl Bench {
             Kind::Memory => {
                 let node = node(name);
                 let store = Arc::new(MemoryStore::new(scope(&node, window)));
-                Self { node, store, server: None }
+                Self { node, store, server: None, cluster: None }
             }
             Kind::Redis => Self::on(RedisServer::plain(), name, window).await,
         }
@@ -149,7 +155,32 @@ impl Bench {
         let node = node(name);
         let store = connect(&server, &node, window).await;
         store.recover_restart().await.expect("the store recovers");
-        Self { node, store: Arc::new(store), server: Some(server) }
+        Self { node, store: Arc::new(store), server: Some(server), cluster: None }
+    }
+
+    /// On a cluster, with keys that no other bench has.
+    pub async fn sharing(cluster: &Arc<RedisCluster>, name: &str, window: WindowLimits) -> Self {
+        let prefix = format!("f{}", SHARING.fetch_add(1, Ordering::SeqCst));
+        Self::on_cluster(cluster, name, window, prefix).await
+    }
+
+    /// On a cluster of one's own.
+    pub async fn clustered(cluster: &Arc<RedisCluster>, name: &str) -> Self {
+        Self::on_cluster(cluster, name, WindowLimits::default(), "f".to_owned()).await
+    }
+
+    async fn on_cluster(
+        cluster: &Arc<RedisCluster>,
+        name: &str,
+        window: WindowLimits,
+        prefix: String,
+    ) -> Self {
+        let node = node(name);
+        let options = RedisOptions { prefix, ..RedisOptions::default() };
+        let store = RedisStore::connect(&cluster.url(), options, scope(&node, window)).await;
+        let store = store.unwrap_or_else(|error| panic!("{error}"));
+        store.recover_restart().await.expect("the store recovers");
+        Self { node, store: Arc::new(store), server: None, cluster: Some(cluster.clone()) }
     }
 
     pub fn server(&mut self) -> &mut RedisServer {

@@ -111,6 +111,39 @@ impl Terminal {
         Ended { code, out: text(output.stdout), err: text(output.stderr) }
     }
 
+    /// Runs `funicular …`, presses Ctrl-C once it printed a line with `word`, and waits
+    /// for its end.
+    pub fn interrupted(&self, args: &[&str], word: &str) -> Ended {
+        let mut child = self.command(args).spawn().expect("it runs");
+        let id = child.id().to_string();
+        let out = BufReader::new(child.stdout.take().expect("its output"));
+        let (say, lines) = mpsc::channel();
+        std::thread::spawn(move || {
+            out.lines().map_while(Result::ok).try_for_each(|line| say.send(line))
+        });
+        let mut out = String::new();
+        let began = Instant::now();
+        loop {
+            let Ok(line) = lines.recv_timeout(PATIENCE.saturating_sub(began.elapsed())) else {
+                let _ = child.kill();
+                panic!("funicular {}: no {word:?} in {out:?}", args.join(" "));
+            };
+            out.push_str(&line);
+            out.push('\n');
+            if line.contains(word) {
+                break;
+            }
+        }
+        assert!(Command::new("kill").args(["-INT", &id]).status().expect("kill runs").success());
+        while let Ok(line) = lines.recv_timeout(PATIENCE.saturating_sub(began.elapsed())) {
+            out.push_str(&line);
+            out.push('\n');
+        }
+        let output = child.wait_with_output().expect("its end");
+        let err = String::from_utf8(output.stderr).expect("text");
+        Ended { code: output.status.code().unwrap_or(-1), out, err }
+    }
+
     /// Runs `funicular up --topology topology.yaml …` until it says that it is ready.
     pub fn up(&self, more: &[&str]) -> Up {
         let args = [&["up", "--topology", "topology.yaml"], more].concat();

@@ -1,6 +1,7 @@
 //! What the suites share.
 //!
 //! - [`redis`]: a private Redis server for a test, with crashes and power loss
+//! - [`cluster`]: the same as a cluster of three
 //! - [`mod@bench`]: a store on the bench: how a test writes to a session in one line
 //! - [`conformance`]: the checks that every store must pass
 //! - [`tree`]: a tree of real processes, each node with its own Redis or memory
@@ -18,6 +19,7 @@
 
 pub mod bench;
 pub mod client;
+pub mod cluster;
 pub mod command_line;
 pub mod conformance;
 pub mod judge;

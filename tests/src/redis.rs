@@ -18,6 +18,7 @@
 //!   switching to `appendfsync always` for one write. What Redis synced by itself
 //!   since is cut too: a harder power loss than a real one, never a softer one.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -28,6 +29,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
+
+use crate::ports::Port;
 
 /// How long a server may take to become ready, or to go.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -45,6 +48,8 @@ pub struct Setup {
     pub policy: &'static str,
     /// Listen on a free TCP port of the loopback instead of a socket.
     pub tcp: bool,
+    /// A master of a cluster, see [`crate::cluster`].
+    pub clustered: bool,
     /// Take this server instead of the usual one, see [`waitaof_server`].
     pub program: Option<PathBuf>,
 }
@@ -57,6 +62,7 @@ impl Default for Setup {
             maxmemory: 0,
             policy: "noeviction",
             tcp: false,
+            clustered: false,
             program: None,
         }
     }
@@ -74,7 +80,7 @@ impl Setup {
 pub struct RedisServer {
     setup: Setup,
     dir: TempDir,
-    port: u16,
+    ports: Option<(Port, Port)>,
     child: Option<Child>,
     synced: Arc<AtomicU64>,
     synced_since: Arc<Mutex<Option<Instant>>>,
@@ -136,16 +142,11 @@ impl RedisServer {
     /// Starts a server and waits until it answers.
     pub fn start(setup: Setup) -> Self {
         let dir = tempfile::Builder::new().prefix("funicular-").tempdir().expect("a directory");
-        let port = if setup.tcp {
-            let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-            free.local_addr().expect("its number").port()
-        } else {
-            0
-        };
+        let ports = setup.tcp.then(|| (Port::free(), Port::free()));
         let synced = Arc::default();
         let synced_since = Arc::default();
         let mut server =
-            Self { setup, dir, port, child: None, synced, synced_since, sampler: None };
+            Self { setup, dir, ports, child: None, synced, synced_since, sampler: None };
         server.launch();
         server
     }
@@ -158,10 +159,20 @@ impl RedisServer {
     /// Where to connect to.
     pub fn url(&self) -> String {
         if self.setup.tcp {
-            format!("redis://127.0.0.1:{}/0", self.port)
+            format!("redis://127.0.0.1:{}/0", self.port())
         } else {
             format!("redis+unix://{}", self.dir.path().join("socket").display())
         }
+    }
+
+    /// Its port; 0 without one.
+    pub fn port(&self) -> u16 {
+        self.ports.as_ref().map_or(0, |(port, _)| port.number())
+    }
+
+    /// The port at which masters of a cluster talk to each other.
+    pub fn bus_port(&self) -> u16 {
+        self.ports.as_ref().map_or(0, |(_, bus)| bus.number())
     }
 
     fn launch(&mut self) {
@@ -170,8 +181,20 @@ impl RedisServer {
         let mut config = format!(
             "save \"\"\nappendonly {yes_no}\nappendfsync {}\nmaxmemory {}\nmaxmemory-policy {}\n\
              port {}\nbind 127.0.0.1\ndaemonize no\nlogfile log\nenable-debug-command local\n",
-            setup.appendfsync, setup.maxmemory, setup.policy, self.port
+            setup.appendfsync,
+            setup.maxmemory,
+            setup.policy,
+            self.port()
         );
+        if setup.clustered {
+            let _ = write!(
+                config,
+                "cluster-enabled yes\ncluster-config-file nodes.conf\ncluster-port {}\n\
+                 cluster-node-timeout 3000\ncluster-require-full-coverage no\n\
+                 cluster-allow-replica-migration no\n",
+                self.bus_port()
+            );
+        }
         if !setup.tcp {
             config.push_str("unixsocket socket\n");
         }
@@ -192,8 +215,20 @@ impl RedisServer {
             std::thread::sleep(Duration::from_millis(2));
         }
         let everysec = self.setup.appendonly && self.setup.appendfsync == "everysec";
+        if everysec
+            && !self.setup.clustered
+            && waitaof_server().is_some_and(|server| server == self.program())
+        {
+            self.sample("sync-sample");
+        }
+    }
+
+    /// Begins to look at what is on the disk, with a key that is this server's own:
+    /// for a master, once it has slots.
+    pub fn watch_disk(&mut self, key: &str) {
+        let everysec = self.setup.appendonly && self.setup.appendfsync == "everysec";
         if everysec && waitaof_server().is_some_and(|server| server == self.program()) {
-            self.sample();
+            self.sample(key);
         }
     }
 
@@ -207,7 +242,8 @@ impl RedisServer {
         matches!(about, redis::Value::Array(found) if matches!(&found[..], [redis::Value::Array(_)]))
     }
 
-    fn try_cli(&self, words: &[&str]) -> redis::RedisResult<redis::Value> {
+    /// Runs one command.
+    pub fn try_cli(&self, words: &[&str]) -> redis::RedisResult<redis::Value> {
         let client = redis::Client::open(self.url())?;
         let mut connection = client.get_connection_with_timeout(PATIENCE)?;
         let mut cmd = redis::cmd(words[0]);
@@ -229,8 +265,14 @@ impl RedisServer {
 
     /// Whether any value of any key has this text in it.
     pub fn holds(&self, text: &str) -> bool {
+        self.holds_at("*", text)
+    }
+
+    /// The same of keys that look like this.
+    pub fn holds_at(&self, pattern: &str, text: &str) -> bool {
         let found = |value: &redis::Value| contains(value, text.as_bytes());
-        let keys: Vec<String> = redis::from_redis_value(self.cli(&["KEYS", "*"])).expect("keys");
+        let keys: Vec<String> =
+            redis::from_redis_value(self.cli(&["KEYS", pattern])).expect("keys");
         keys.iter().any(|key| {
             let kind: String = redis::from_redis_value(self.cli(&["TYPE", key])).expect("a type");
             match kind.as_str() {
@@ -327,14 +369,15 @@ impl RedisServer {
         self.synced.load(Ordering::SeqCst)
     }
 
-    fn sample(&mut self) {
+    fn sample(&mut self, key: &str) {
         let stop = Arc::new(AtomicBool::new(false));
         let marks = Marks { length: self.synced.clone(), since: self.synced_since.clone() };
         let stopped = stop.clone();
         let (url, aof) = (self.url(), self.aof().expect("an append-only file"));
         let (ready, begun) = mpsc::channel();
+        let key = key.to_owned();
         let thread = std::thread::spawn(move || {
-            let _ = sample(&url, &aof, &stopped, &marks, &ready);
+            let _ = sample(&url, &key, &aof, &stopped, &marks, &ready);
         });
         begun.recv_timeout(PATIENCE).expect("the sampler begins");
         self.sampler = Some(Sampler { stop, thread });
@@ -360,6 +403,7 @@ struct Marks {
 
 fn sample(
     url: &str,
+    key: &str,
     aof: &Path,
     stop: &AtomicBool,
     marks: &Marks,
@@ -368,7 +412,7 @@ fn sample(
     let mut connection = redis::Client::open(url)?.get_connection_with_timeout(PATIENCE)?;
     while !stop.load(Ordering::SeqCst) {
         let asked = Instant::now();
-        redis::cmd("INCR").arg("sync-sample").query::<i64>(&mut connection)?;
+        redis::cmd("INCR").arg(key).query::<i64>(&mut connection)?;
         let (local, _): (u64, u64) =
             redis::cmd("WAITAOF").arg(1).arg(0).arg(0).query(&mut connection)?;
         if local == 1

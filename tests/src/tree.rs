@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+use crate::cluster::RedisCluster;
 use crate::links::{Link, Way};
 use crate::operator::Operator;
 use crate::ports::Port;
@@ -37,10 +38,12 @@ pub enum Store {
     Waitaof,
     /// The same with a server that answers too early when it is waited for.
     Hasty,
+    /// In a cluster that all nodes share, each with keys of its own; synced as said.
+    Cluster(&'static str),
 }
 
-/// Makes a test of each function, on either kind of [`Store`]: `memory::name` and
-/// `redis::name`.
+/// Makes a test of each function, on each kind of [`Store`]: `memory::name`,
+/// `redis::name` and `cluster::name`.
 #[macro_export]
 macro_rules! on_each_store {
     ($($(#[$also:meta])* $name:ident)*) => {
@@ -56,6 +59,13 @@ macro_rules! on_each_store {
             $(#[$also])*
             async fn $name() {
                 super::$name($crate::tree::Store::Redis("always")).await;
+            }
+        )* }
+        mod cluster { $(
+            #[tokio::test]
+            $(#[$also])*
+            async fn $name() {
+                super::$name($crate::tree::Store::Cluster("always")).await;
             }
         )* }
     };
@@ -105,6 +115,8 @@ pub struct Site {
 #[derive(Debug)]
 pub struct Tree {
     sites: BTreeMap<&'static str, Site>,
+    /// The cluster that they share, if they do.
+    pub cluster: Option<RedisCluster>,
     function: &'static str,
     dir: TempDir,
     topology: String,
@@ -220,15 +232,22 @@ impl Plan {
             std::fs::write(dir.path().join(name), secret).expect("a secret");
         }
         std::fs::write(dir.path().join("topology.yaml"), &topology).expect("the topology");
+        let cluster = match self.store {
+            Store::Cluster(sync) => Some(RedisCluster::start(Setup::durable(sync)).await),
+            _ => None,
+        };
+        let shared = cluster.as_ref().map(RedisCluster::url);
         let mut sites = BTreeMap::new();
         for (name, _, _) in self.shape {
             let port = ports.remove(name).expect("its port");
             let redis = match self.store {
-                Store::Memory => None,
+                Store::Memory | Store::Cluster(_) => None,
                 Store::Redis(sync) => Some(RedisServer::start(Setup::durable(sync))),
                 Store::Waitaof => Some(everysec(waitaof_server())),
                 Store::Hasty => Some(everysec(hasty_server())),
             };
+            let url = redis.as_ref().map(RedisServer::url);
+            let prefix = if shared.is_some() { name } else { "f" };
             let mut settings = self.settings.clone();
             std::fs::create_dir_all(dir.path().join("failpoints").join(name)).expect("a directory");
             let own = [
@@ -237,7 +256,8 @@ impl Plan {
                 ("LOCATION_ID", (*name).to_owned()),
                 ("FUNICULAR_TOPOLOGY", dir.path().join("topology.yaml").display().to_string()),
                 ("FUNICULAR_SECRETS", dir.path().display().to_string()),
-                ("FUNICULAR_STORE", redis.as_ref().map_or("memory".into(), RedisServer::url)),
+                ("FUNICULAR_STORE", url.or(shared.clone()).unwrap_or("memory".into())),
+                ("FUNICULAR_STORE_PREFIX", prefix.to_owned()),
                 ("FUNICULAR_STANDALONE", "true".to_owned()),
                 (
                     "FUNICULAR_FAILPOINTS",
@@ -257,7 +277,7 @@ impl Plan {
             let site = Site { name, port, process: None, redis, settings, log, link };
             sites.insert(*name, site);
         }
-        let mut tree = Tree { sites, function: self.function, dir, topology };
+        let mut tree = Tree { sites, cluster, function: self.function, dir, topology };
         for site in tree.sites.values_mut() {
             site.launch();
         }
@@ -313,6 +333,10 @@ impl Tree {
 
     /// Whether a node's Redis has this text anywhere; `None` without a Redis.
     pub fn redis_holds(&self, node: &str, text: &str) -> Option<bool> {
+        if let Some(cluster) = &self.cluster {
+            let pattern = format!("{node}:*");
+            return Some(cluster.masters.iter().any(|master| master.holds_at(&pattern, text)));
+        }
         self.sites[node].redis.as_ref().map(|redis| redis.holds(text))
     }
 

@@ -87,6 +87,79 @@ async fn a_session_is_moved_and_found_by_command() {
 }
 
 #[tokio::test]
+async fn a_node_is_drained_by_command() {
+    let terminal = Terminal::open();
+    let up = terminal.up(&[]);
+    for session in ["ada", "bob"] {
+        add(&terminal, session).await;
+    }
+    terminal
+        .run(&["drain", "navigli", "--status"])
+        .sentence(1, &["not being drained", "2 sessions"]);
+    // All functions of the node, and how far each is.
+    let said = terminal.run(&["drain", "navigli"]).good();
+    for line in [
+        "cart at `navigli`: empty, 2 moved, 0 left, 0 failing",
+        "cdn at `navigli`: empty, 0 moved, 0 left, 0 failing",
+    ] {
+        assert!(said.lines().any(|said| said == line), "{said}");
+    }
+    assert_eq!(items(&terminal, "ada").await, (1, 1));
+    // It goes on: a session that is created now goes as well.
+    add(&terminal, "eve").await;
+    let said = terminal.run(&["drain", "navigli", "--function", "cart", "--json"]).good();
+    let said = json_of(&said);
+    assert_eq!((&said["moved"], &said["left"]), (&json!(3), &json!(0)), "{said}");
+    assert_eq!(said["functions"][0]["state"], "empty");
+    terminal.run(&["drain", "navigli", "--status"]).good();
+    let shown = terminal.run(&["status", "--function", "cart"]).good();
+    assert!(shown.contains("DRAIN") && shown.contains("empty"), "{shown}");
+    terminal
+        .run(&["onload", "ada", "--function", "cart", "--node", "navigli"])
+        .sentence(1, &["draining", "--stop"]);
+
+    let said = terminal.run(&["drain", "navigli", "--stop"]).good();
+    assert!(said.contains("cart at `navigli`: at work, 3 moved, 0 left"), "{said}");
+    terminal.run(&["onload", "ada", "--function", "cart", "--node", "navigli"]).good();
+    assert_eq!(items(&terminal, "ada").await, (1, 0));
+    terminal.run(&["drain", "italy"]).sentence(64, &["`italy` is the root", "cannot be drained"]);
+    terminal.run(&["drain", "rome"]).sentence(64, &["`rome` is not in the tree"]);
+    assert_eq!(terminal.run(&["drain", "navigli", "--stop", "--status"]).code, 64);
+    assert_eq!(up.stop().0, 0);
+    terminal.run(&["drain", "navigli"]).sentence(69, &["`navigli` does not answer"]);
+}
+
+#[tokio::test]
+async fn a_drain_goes_on_when_nobody_waits_for_it() {
+    let terminal = Terminal::open();
+    let text = std::fs::read_to_string(terminal.path("topology.yaml")).expect("the topology");
+    let lines = text.lines().map(|line| match line.split_once("children:") {
+        Some((pad, _)) => format!("{pad}entry: true\n{line}\n"),
+        None => format!("{line}\n"),
+    });
+    terminal.write("topology.yaml", &lines.collect::<String>());
+    let up = terminal.up(&[]);
+    // The same id is another session at each node: no other can take navigli's.
+    for node in ["italy", "milan", "navigli"] {
+        let mut client = Client::new(terminal.gateway(node, "cart"), "twin");
+        client.send(Method::POST, "/items", ITEM).await.expect(201);
+    }
+    let drain = ["drain", "navigli", "--function", "cart"];
+    let ended = terminal.interrupted(&drain, "1 failing");
+    assert!(ended.out.contains("1 session cannot go: "), "{ended:?}");
+    ended.sentence(130, &["interrupted, but `navigli` goes on", "--status", "--stop"]);
+    let late = terminal.run(&[&drain[..], &["--wait", "1"]].concat());
+    late.sentence(1, &["`navigli` is not empty; 1 session is left"]);
+    let status = terminal.run(&["status", "--function", "cart", "--json"]).good();
+    let navigli = &json_of(&status)[2]["status"];
+    assert_eq!((&navigli["drain"]["left"], &navigli["sessions"]), (&json!(1), &json!(1)));
+
+    terminal.run(&[&drain[..], &["--stop"]].concat()).good();
+    terminal.run(&[&drain[..], &["--status"]].concat()).sentence(1, &["is not being drained"]);
+    assert_eq!(up.stop().0, 0);
+}
+
+#[tokio::test]
 async fn what_cannot_be_done_is_one_sentence_and_a_code() {
     let terminal = Terminal::open();
     let up = terminal.up(&[]);

@@ -2,10 +2,14 @@
 
 use funicular::store::WindowLimits;
 use funicular_tests::bench::{Bench, Kind};
+use funicular_tests::cluster::RedisCluster;
 use funicular_tests::conformance::{data, index, moves, recovery, requests, window};
+use funicular_tests::redis::Setup;
+use std::sync::Arc;
 use std::time::Duration;
 
-/// Each check on one store of each kind.
+/// Each check on one store of each kind. A cluster takes two seconds to start, so the
+/// checks of a module share one, each with keys of its own.
 macro_rules! on_each {
     ($($module:ident: $($check:ident)*;)*) => {
         mod memory { $($(
@@ -20,6 +24,16 @@ macro_rules! on_each {
                 super::$module::$check(&super::Bench::new(super::Kind::Redis, "edge").await).await;
             }
         )*)* }
+        mod cluster { $(
+            #[tokio::test]
+            async fn $module() {
+                let cluster = super::cluster().await;
+                $(
+                    eprintln!("{}", stringify!($check));
+                    super::$module::$check(&super::shared(&cluster, "edge").await).await;
+                )*
+            }
+        )* }
     };
 }
 
@@ -35,12 +49,41 @@ macro_rules! on_each_pair {
             }
         )*)* }
     };
+    (@clusters $($module:ident: $($check:ident)*;)*) => {
+        /// To and from a cluster.
+        mod clusters { $(
+            #[tokio::test]
+            async fn $module() {
+                let cluster = super::cluster().await;
+                $(
+                    eprintln!("{}: from memory", stringify!($check));
+                    let from = super::Bench::new(super::Kind::Memory, "edge").await;
+                    super::$module::$check(&from, &super::shared(&cluster, "middle").await).await;
+                    eprintln!("{}: to Redis", stringify!($check));
+                    let to = super::Bench::new(super::Kind::Redis, "middle").await;
+                    super::$module::$check(&super::shared(&cluster, "edge").await, &to).await;
+                    eprintln!("{}: from cluster to cluster", stringify!($check));
+                    let from = super::shared(&cluster, "edge").await;
+                    super::$module::$check(&from, &super::shared(&cluster, "middle").await).await;
+                )*
+            }
+        )* }
+    };
     ($($checks:tt)*) => {
         on_each_pair!(@pair memory_to_memory Memory Memory; $($checks)*);
         on_each_pair!(@pair memory_to_redis Memory Redis; $($checks)*);
         on_each_pair!(@pair redis_to_memory Redis Memory; $($checks)*);
         on_each_pair!(@pair redis_to_redis Redis Redis; $($checks)*);
+        on_each_pair!(@clusters $($checks)*);
     };
+}
+
+async fn cluster() -> Arc<RedisCluster> {
+    Arc::new(RedisCluster::start(Setup::default()).await)
+}
+
+async fn shared(cluster: &Arc<RedisCluster>, name: &str) -> Bench {
+    Bench::sharing(cluster, name, WindowLimits::default()).await
 }
 
 on_each! {
@@ -107,22 +150,26 @@ on_each_pair! {
         g4_old_pointers_are_listed;
 }
 
-async fn with_window(kind: Kind, entries: usize, age: Duration) -> Bench {
-    Bench::with_window(kind, "edge", WindowLimits { entries, age }).await
+/// A store of each kind that keeps so much.
+async fn with_window(entries: usize, age: Duration) -> [Bench; 3] {
+    let window = WindowLimits { entries, age };
+    [
+        Bench::with_window(Kind::Memory, "edge", window).await,
+        Bench::with_window(Kind::Redis, "edge", window).await,
+        Bench::sharing(&cluster().await, "edge", window).await,
+    ]
 }
 
 #[tokio::test]
 async fn g3_the_window_keeps_the_newest() {
-    for kind in [Kind::Memory, Kind::Redis] {
-        let bench = with_window(kind, 3, Duration::from_secs(60)).await;
+    for bench in with_window(3, Duration::from_secs(60)).await {
         window::g3_the_window_keeps_the_newest(&bench).await;
     }
 }
 
 #[tokio::test]
 async fn g3_the_window_forgets_the_old() {
-    for kind in [Kind::Memory, Kind::Redis] {
-        let bench = with_window(kind, 100, Duration::from_millis(200)).await;
+    for bench in with_window(100, Duration::from_millis(200)).await {
         window::g3_the_window_forgets_the_old(&bench).await;
     }
 }

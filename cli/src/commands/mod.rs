@@ -1,6 +1,7 @@
 //! One file a command.
 
 mod check;
+mod drain;
 mod offload;
 mod onload;
 mod recover;
@@ -29,6 +30,8 @@ pub(crate) enum Command {
     Offload(offload::Args),
     /// Bring sessions back down to a node from those above
     Onload(onload::Args),
+    /// Take a node out of work: move every session to the nodes above, and wait
+    Drain(drain::Args),
     /// Go on without a node that will not come back, or let one in again
     Recover(recover::Args),
 }
@@ -48,6 +51,7 @@ pub(crate) fn run(command: Command, json: bool) -> Result<()> {
             Command::Where(args) => whereabouts::run(&args, json).await,
             Command::Offload(args) => offload::run(&args, json).await,
             Command::Onload(args) => onload::run(&args, json).await,
+            Command::Drain(args) => drain::run(&args, json).await,
             Command::Recover(args) => recover::run(&args, json).await,
         }
     };

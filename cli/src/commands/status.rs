@@ -29,6 +29,8 @@ const COLUMNS: &[(&str, &str)] = &[
     ("BYTES", "bytes"),
     ("IN FLIGHT", "in_flight"),
     ("MOVES", "moves"),
+    ("LEAVING", "leaving"),
+    ("DRAIN", "drain"),
     ("STORE", "store"),
     ("SYNCED BY", "promise"),
     ("VERSION", "version"),
@@ -109,6 +111,7 @@ fn cell(status: &Value, member: &str) -> String {
         (_, Value::Null) => NONE.to_owned(),
         ("bytes", bytes) if bytes.is_u64() => size(bytes.as_u64().unwrap_or_default()),
         (_, Value::String(text)) => text.clone(),
+        ("drain", drain) => cell(drain, "state"),
         (_, value) => value.to_string(),
     }
 }

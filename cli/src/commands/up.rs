@@ -5,12 +5,14 @@ mod secrets;
 mod tree;
 
 use std::collections::BTreeMap;
+use std::fmt::{Display, Formatter};
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use clap::{Args, ValueEnum};
+use clap::Args;
 use funicular::Function;
 use funicular::config::{ConfigError, StoreChoice};
 use funicular::http;
@@ -27,12 +29,37 @@ use crate::exit::Failure;
 use crate::options;
 
 /// Where sessions are kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Store {
-    /// In this process: nothing to install, gone when it ends
+    /// In this process: nothing to install, gone when it ends.
     Memory,
-    /// In one redis-server a node, started and stopped by this command
+    /// In one redis-server a node, started and stopped by this command.
     Redis,
+    /// In a Redis or a cluster that is there; each node has keys of its own.
+    Shared(String),
+}
+
+impl FromStr for Store {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "memory" => Ok(Self::Memory),
+            "redis" => Ok(Self::Redis),
+            url if url.contains("://") => Ok(Self::Shared(url.to_owned())),
+            _ => Err("give memory, redis, or a URL such as redis+cluster://host:port".to_owned()),
+        }
+    }
+}
+
+impl Display for Store {
+    fn fmt(&self, to: &mut Formatter<'_>) -> std::fmt::Result {
+        to.write_str(match self {
+            Self::Memory => "memory",
+            Self::Redis => "one redis-server a node",
+            Self::Shared(_) => "one Redis for all nodes",
+        })
+    }
 }
 
 /// What `up` takes.
@@ -43,8 +70,9 @@ pub(crate) struct Up {
     #[arg(long, value_name = "F")]
     topology: Option<String>,
 
-    /// Where sessions are kept
-    #[arg(long, value_enum, default_value = "memory")]
+    /// Where sessions are kept: in `memory`, in one `redis` server a node that this
+    /// starts, or in the Redis or cluster of a URL (redis+cluster://host:port,…)
+    #[arg(long, value_name = "memory|redis|URL", default_value = "memory")]
     store: Store,
 
     /// The redis-server to run, with `--store redis`
@@ -76,14 +104,14 @@ impl Up {
         }
         let keys = secrets::open(&self.dir)?;
         let stores = match self.store {
-            Store::Memory => redis::Servers::default(),
+            Store::Memory | Store::Shared(_) => redis::Servers::default(),
             Store::Redis => {
                 redis::Servers::start(&self.redis_server, &self.dir, addresses.keys()).await?
             }
         };
         // Not before it is certain that no other tree runs from here.
         tree::remember(&self.dir, &text)?;
-        let site = Site { topology: Arc::new(topology), keys, stores };
+        let site = Site { topology: Arc::new(topology), keys, store: self.store, stores };
         let closing = CancellationToken::new();
         let mut assembled = Vec::new();
         let mut servers = Vec::new();
@@ -94,7 +122,7 @@ impl Up {
             servers.push(tokio::spawn(serve_router(listener, router, closing.clone())));
             assembled.extend(functions);
         }
-        tree::print(&site.topology, self.store == Store::Redis);
+        tree::print(&site.topology, &site.store.to_string());
         println!("ready");
         terminated().await;
         println!("stopping");
@@ -123,15 +151,25 @@ async fn listen(node: &NodeName, address: SocketAddr) -> Result<TcpListener> {
 struct Site {
     topology: Arc<Topology>,
     keys: Keys,
+    store: Store,
     stores: redis::Servers,
 }
 
 impl Site {
+    fn store_of(&self, node: &NodeName) -> StoreChoice {
+        let (url, prefix) = match &self.store {
+            Store::Shared(url) => (Some(url.clone()), node.as_str()),
+            _ => (self.stores.url(node), "f"),
+        };
+        let prefix = prefix.to_owned();
+        url.map_or(StoreChoice::Memory, |url| StoreChoice::Redis { url, prefix })
+    }
+
     async fn assemble(&self, node: &NodeName) -> Result<Vec<Assembled>> {
         let mut assembled = Vec::new();
         for (name, function) in functions() {
             let name = FunctionName::new(name).context("a function's name")?;
-            let store = self.stores.url(node).map_or(StoreChoice::Memory, StoreChoice::Redis);
+            let store = self.store_of(node);
             let assembly = Assembly {
                 node: NodeConfig::new(node.clone(), name),
                 function,

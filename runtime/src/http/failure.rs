@@ -27,6 +27,9 @@ pub(crate) fn problem(node: &Node, failure: &Failure) -> Problem {
         Failure::TooManyNewSessions => {
             Problem::too_many_new_sessions(std::time::Duration::from_secs(1))
         }
+        Failure::TooManyMoves => Problem::too_many_moves(config.max_moves_waiting),
+        Failure::Draining => Problem::draining(here),
+        Failure::RootStays => Problem::root_stays(),
         Failure::NoRoom => Problem::no_room(here),
         Failure::LeaseLost => Problem::lease_lost(),
         Failure::HandlerTimeout => Problem::handler_timeout(config.exec_timeout),

@@ -50,8 +50,14 @@ pub struct NodeConfig {
     pub inline_max: u64,
     /// Bodies up to this many bytes are kept for a repeat.
     pub replay_body_max: usize,
-    /// Most pulls at once.
-    pub max_pulls: usize,
+    /// Most moves to this node at once.
+    pub max_moves_in: usize,
+    /// Most moves away from this node at once.
+    pub max_moves_out: usize,
+    /// Most moves at once between this node and each other one, in each direction.
+    pub max_moves_pair: usize,
+    /// Most moves that wait for one of those places, in each direction.
+    pub max_moves_waiting: usize,
 }
 
 impl NodeConfig {
@@ -79,7 +85,10 @@ impl NodeConfig {
             max_waiting: 1024,
             inline_max: 16 * 1024,
             replay_body_max: 4096,
-            max_pulls: 8,
+            max_moves_in: 16,
+            max_moves_out: 16,
+            max_moves_pair: 8,
+            max_moves_waiting: 256,
         }
     }
 

@@ -47,6 +47,15 @@ pub enum Failure {
     /// Sessions are created faster than `creation_rate`.
     #[error("too many new sessions")]
     TooManyNewSessions,
+    /// As many moves wait here as may.
+    #[error("too many moves wait here")]
+    TooManyMoves,
+    /// This node is being drained.
+    #[error("this node is being drained")]
+    Draining,
+    /// The root was told to drain.
+    #[error("the root cannot be drained: there is nobody above it")]
+    RootStays,
     /// No room for another session.
     #[error("no room for more sessions")]
     NoRoom,

@@ -12,11 +12,14 @@
 //! - `outbox`: messages that commits send to other nodes
 //! - `recover`: whoever is in doubt asks
 //! - `expire`: idle sessions and old pointers end
+//! - `drain`: an operator takes the node out of work
+//! - `moves`: how many moves go on at once
 //! - `lines`, `leases`, `local`: what this process remembers while it runs
 //! - `machine`: chance and the time of day, which a simulation hands in
 
 mod calls;
 mod config;
+mod drain;
 mod enter;
 mod expire;
 mod failure;
@@ -27,6 +30,7 @@ mod lines;
 mod local;
 mod locate;
 mod machine;
+mod moves;
 mod offload;
 mod outbox;
 mod pull;
@@ -44,6 +48,7 @@ use tokio::sync::{Notify, Semaphore};
 use tokio_util::task::TaskTracker;
 
 pub use config::NodeConfig;
+use drain::Drain;
 pub use failure::{Failure, Outcome};
 pub(crate) use invoke::Methods;
 pub use invoke::{Answer, Call};
@@ -61,6 +66,7 @@ use leases::Leases;
 use lines::Lines;
 use local::Local;
 use machine::{Rate, Steady};
+use moves::Moves;
 
 /// One function's sessions at one node. Cheap to clone.
 #[derive(Clone)]
@@ -84,7 +90,8 @@ pub struct Inner {
     /// Sessions that are here, as last counted.
     resident: AtomicU64,
     in_flight: AtomicUsize,
-    pulls: Semaphore,
+    moves: Moves,
+    drain: Drain,
     creations: Rate,
     /// The rate was reached: a new session has to ask first.
     creations_exhausted: AtomicBool,
@@ -140,7 +147,8 @@ impl Node {
         let rate = std::num::NonZeroU32::new(parts.config.creation_rate)
             .unwrap_or(std::num::NonZeroU32::MIN);
         Self(Arc::new(Inner {
-            pulls: Semaphore::new(parts.config.max_pulls.max(1)),
+            moves: Moves::new(&parts.config),
+            drain: Drain::new(machine::seed(parts.machine.as_ref())),
             creations: RateLimiter::direct_with_clock(Quota::per_second(rate), Steady::new()),
             creations_exhausted: AtomicBool::new(false),
             config: parts.config,
@@ -175,6 +183,7 @@ impl Node {
             tokio::spawn(self.clone().recover_forever()),
             tokio::spawn(self.clone().expire_forever()),
             tokio::spawn(self.clone().mend_forever()),
+            tokio::spawn(self.clone().drain_forever()),
         ];
         Background { tasks }
     }
@@ -350,6 +359,9 @@ impl Node {
             pending,
             in_flight: self.in_flight.load(Ordering::Relaxed) as u64,
             moves: self.local.pulls() as u64,
+            leaving: self.moves.leaving() as u64,
+            waiting: self.moves.waiting() as u64,
+            drain: self.drain_status(counts.resident),
             status,
             promise: format!("{:?}", self.store.promise()).to_lowercase(),
             barred: self.barred.read().iter().cloned().collect(),

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
+use futures_util::{StreamExt, stream};
+
 use super::calls::read;
+use super::moves::COME_AGAIN;
 use super::{Failure, Node, Outcome};
 use crate::failpoint::reach;
 use crate::peers::PeerError;
@@ -52,7 +55,7 @@ impl Node {
         }
     }
 
-    async fn offload_one(&self, session: &SessionId) -> Outcome<Offload> {
+    pub(super) async fn offload_one(&self, session: &SessionId) -> Outcome<Offload> {
         let snapshot = self.snapshot(session).await?;
         let token = match &snapshot.slot.record {
             Some(Record::Owned { life, epoch, .. }) => {
@@ -102,7 +105,7 @@ impl Node {
             let why = format!("{} is not below {}", token.current_location, self.here());
             return Err(Failure::BadCall(why));
         }
-        if self.offload_status().await? == OffloadStatus::Reject {
+        if self.is_draining() || self.offload_status().await? == OffloadStatus::Reject {
             return self.offer_upwards(&token).await;
         }
         self.has_room(0)?;
@@ -169,6 +172,9 @@ impl Node {
                 format!("{} is the root: there is nobody above it to onload from", self.here());
             return Err(Failure::BadCall(why));
         }
+        if self.is_draining() {
+            return Err(Failure::Draining);
+        }
         for ancestor in topology.ancestors(self.here()) {
             let wanted = max_sessions - report.moved.len().min(max_sessions);
             if wanted == 0 {
@@ -193,12 +199,11 @@ impl Node {
                     continue;
                 }
             };
-            for token in offers.tokens {
-                // In a task of its own: whoever asked may not wait for the end.
-                let node = self.clone();
-                let pulled = self.tasks.spawn(async move { node.pull(&token).await }).await;
-                let stopped = || Err(Failure::MoveFailed("the move was stopped".to_owned()));
-                match pulled.unwrap_or_else(|_| stopped()) {
+            let pulls = offers.tokens.into_iter().map(|token| self.pull_in_turn(token));
+            // No more than have a place: the line is for others.
+            let mut pulls = stream::iter(pulls).buffered(self.config.max_moves_in.max(1));
+            while let Some(pulled) = pulls.next().await {
+                match pulled {
                     Ok(moved) => report.moved.push(moved),
                     Err(failure) => report.failed.push(failure.to_string()),
                 }
@@ -211,6 +216,33 @@ impl Node {
             };
         }
         Ok(report)
+    }
+
+    /// Pulls one of many sessions; one that there is no place for at either end has
+    /// time to come again.
+    async fn pull_in_turn(&self, token: SessionToken) -> Outcome<MoveReport> {
+        let until = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            // In a task of its own: whoever asked may not wait for the end.
+            let (node, again) = (self.clone(), token.clone());
+            let pulled = self.tasks.spawn(async move { node.pull(&again).await }).await;
+            let stopped = || Err(Failure::MoveFailed("the move was stopped".to_owned()));
+            let failure = match pulled.unwrap_or_else(|_| stopped()) {
+                Ok(report) => return Ok(report),
+                Err(failure) => failure,
+            };
+            let wait = match &failure {
+                Failure::TooManyMoves => COME_AGAIN,
+                Failure::Peer(error) if error.code() == Some("too-many-moves") => {
+                    error.retry_after().unwrap_or(COME_AGAIN)
+                }
+                _ => return Err(failure),
+            };
+            if tokio::time::Instant::now() + wait > until {
+                return Err(failure);
+            }
+            tokio::time::sleep(wait).await;
+        }
     }
 
     /// `set-offload-status`.

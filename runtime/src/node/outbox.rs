@@ -105,6 +105,7 @@ impl Node {
                     code: NOT_TAKEN.to_owned(),
                     message: "it was given up".to_owned(),
                     refusal: None,
+                    retry_after: None,
                 });
             }
             self.pass_over(&to)?;

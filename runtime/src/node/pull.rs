@@ -43,9 +43,7 @@ impl Node {
             nonce: Nonce(self.machine.random()),
         };
         self.admit(&pull.from)?;
-        let Ok(_permit) = self.pulls.acquire().await else {
-            return Err(Failure::MoveFailed("the node is stopping".to_owned()));
-        };
+        let _places = self.may_arrive(&pull.from).await?;
         let Some(_pulling) = self.local.pull(&token.session, pull.nonce) else {
             return Err(Failure::Refused(Refusal::MoveOpen));
         };
@@ -105,7 +103,7 @@ impl Node {
             if let Some(totals) = &page.totals {
                 moments.bytes = totals.bytes;
             }
-            match self.store.stage(session, pull.nonce, &page).await? {
+            match self.page(self.store.stage(session, pull.nonce, &page)).await? {
                 Staged::Complete => break,
                 Staged::More if page.next.is_some() => call.cursor = page.next,
                 Staged::Closed => return Err(Failure::Refused(Refusal::NoSuchMove)),

@@ -74,6 +74,7 @@ impl Node {
         self.refresh_barred().await?;
         self.resident.store(counts.resident, Ordering::Relaxed);
         crate::metrics::counted(&self.config, counts);
+        self.moves.forget_silent(self.config.recovery_interval);
         self.local.keep_only(&pending, self.config.recovery_interval * 10);
         for session in pending {
             // What finds no worker is there at the next turn; a turn waits for nobody.
@@ -157,6 +158,7 @@ impl Node {
             );
         }
         self.local.over(session);
+        self.moves.over(session);
         self.lines.changed(session);
         Ok(())
     }
@@ -209,6 +211,7 @@ impl Node {
             let event = Event::Abandon { lost: lost.clone() };
             if self.step(&session, &event, Durability::Synced).await.is_ok() {
                 self.local.over(&session);
+                self.moves.over(&session);
                 self.lines.changed(&session);
                 resumed += 1;
             }

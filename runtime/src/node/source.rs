@@ -27,7 +27,9 @@ impl Node {
         // Rule 3: the intent is durable before it is said, which may take longer than
         // a target may be silent.
         let answering = self.local.answering(&call.session, call.nonce);
+        let places = self.may_leave(from, &call.session, call.nonce).await?;
         self.step(&call.session, &event, Durability::Synced).await?;
+        self.moves.leaves(&call.session, call.nonce, places);
         drop(answering);
         reach("source.agreed").await;
         let snapshot = self.snapshot(&call.session).await?;
@@ -43,13 +45,14 @@ impl Node {
     pub(crate) async fn freeze(&self, from: &NodeName, call: &MigrateCall) -> Outcome<Page> {
         self.meant_for_target(from, call)?;
         self.local.heard(&call.session, call.nonce);
+        self.moves.heard(&call.session);
         if call.cursor.is_none() {
             reach("source.freeze").await;
             self.freeze_in_turn(&call.session, call).await?;
             reach("source.frozen").await;
         }
         let cursor = call.cursor.as_deref();
-        let page = self.store.export(&call.session, call.nonce, cursor).await?;
+        let page = self.page(self.store.export(&call.session, call.nonce, cursor)).await?;
         self.local.heard(&call.session, call.nonce);
         page.ok_or(Failure::Refused(Refusal::NoSuchMove))
     }
@@ -61,7 +64,7 @@ impl Node {
         loop {
             let changed = place.changed();
             let left = until.saturating_duration_since(Instant::now());
-            let now = self.store.now().await?;
+            let now = self.store.clock_of(session).await?;
             let wait_until = now + u64::try_from(left.as_millis()).unwrap_or(0);
             let event = Event::Freeze { nonce: call.nonce, wait_until };
             self.local.freezing(session);
@@ -104,6 +107,7 @@ impl Node {
         self.step(&call.session, &event, Durability::Synced).await?;
         reach("source.moved").await;
         self.local.over(&call.session);
+        self.moves.over(&call.session);
         self.lines.changed(&call.session);
         Ok(self.answer(call, true))
     }
@@ -132,6 +136,7 @@ impl Node {
         let event = Event::Answer { transfer: call.transfer(), installed: false };
         self.step(&call.session, &event, Durability::Synced).await?;
         self.local.over(&call.session);
+        self.moves.over(&call.session);
         self.lines.changed(&call.session);
         Ok(self.answer(call, false))
     }

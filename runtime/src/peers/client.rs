@@ -18,6 +18,9 @@ use crate::topology::Topology;
 
 /// How long an invoked function may take: as long as the platform's own limit.
 const INVOKE_TIMEOUT: Duration = Duration::from_secs(60);
+/// Idle connections that are kept to each node: more than the moves of a pair and the
+/// recovery loop use at once. A burst of requests may open more; those are closed.
+const IDLE_A_NODE: usize = 64;
 /// Headers that are this call's own, whatever the request says.
 const NOT_PASSED_ON: [&str; 6] = [
     "host",
@@ -54,6 +57,7 @@ impl HttpPeers {
             .tcp_nodelay(true)
             .connect_timeout(Duration::from_secs(1))
             .pool_idle_timeout(Duration::from_secs(30))
+            .pool_max_idle_per_host(IDLE_A_NODE)
             .no_proxy()
             .build()
             .map_err(|error| format!("the HTTP client could not be made: {error}"))?;
@@ -124,8 +128,12 @@ impl Peers for HttpPeers {
             .await
             .map_err(|error| unreachable(innermost(&error)))?;
         let status = sent.status();
-        let header = sent.headers().get(SIGNATURE_HEADER).and_then(|value| value.to_str().ok());
-        let header = header.map(str::to_owned);
+        let header = |name| {
+            let value = sent.headers().get(name).and_then(|value| value.to_str().ok());
+            value.map(str::to_owned)
+        };
+        let retry_after = header("retry-after").and_then(|seconds| seconds.parse().ok());
+        let header = header(SIGNATURE_HEADER);
         let body = sent.bytes().await.map_err(|error| unreachable(innermost(&error)))?;
         if let Err(error) = signed.check_answer(header.as_deref(), status.as_u16(), &body) {
             return Err(match (status, header) {
@@ -136,11 +144,16 @@ impl Peers for HttpPeers {
         if status.is_success() || status == StatusCode::TEMPORARY_REDIRECT {
             return Ok(PeerAnswer { status: status.as_u16(), body });
         }
-        Err(refused(to, status, &body))
+        Err(refused(to, status, &body, retry_after.map(Duration::from_secs)))
     }
 }
 
-fn refused(node: &NodeName, status: StatusCode, body: &[u8]) -> PeerError {
+fn refused(
+    node: &NodeName,
+    status: StatusCode,
+    body: &[u8],
+    retry_after: Option<Duration>,
+) -> PeerError {
     let problem = Received::read(body);
     let refusal = problem
         .as_ref()
@@ -149,7 +162,8 @@ fn refused(node: &NodeName, status: StatusCode, body: &[u8]) -> PeerError {
         || (String::new(), status.to_string()),
         |problem| (problem.code.unwrap_or_default(), problem.detail),
     );
-    PeerError::Refused { node: node.clone(), status: status.as_u16(), code, message, refusal }
+    let (node, status) = (node.clone(), status.as_u16());
+    PeerError::Refused { node, status, code, message, refusal, retry_after }
 }
 
 /// What an answer without a good signature says, for the log.
@@ -237,6 +251,8 @@ impl Invokes for HttpPeers {
             if status == StatusCode::TEMPORARY_REDIRECT {
                 // G8: redirects only lead to gateways of the topology.
                 target = self.follow(sent.headers()).map_err(unavailable)?;
+                // Read to its end, the connection serves again.
+                let _ = sent.bytes().await;
                 continue;
             }
             let headers = sent.headers().clone();
@@ -263,3 +279,6 @@ impl HttpPeers {
         Err(format!("a redirect leads out of the topology: {location}"))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -293,6 +293,15 @@ pub struct NodeStatus {
     pub in_flight: u64,
     /// Moves that this node pulls right now.
     pub moves: u64,
+    /// Moves that lead away from this node right now.
+    #[serde(default)]
+    pub leaving: u64,
+    /// Moves that wait for their turn at this node.
+    #[serde(default)]
+    pub waiting: u64,
+    /// How far it is drained, if it is being drained.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drain: Option<DrainStatus>,
     /// Whether it takes sessions from its children.
     pub status: OffloadStatus,
     /// What the store promises of a synced write.
@@ -301,6 +310,69 @@ pub struct NodeStatus {
     pub barred: Vec<NodeName>,
     /// Whether the store answers.
     pub store: String,
+}
+
+/// `POST /_/drain`; the answer is a [`DrainStatus`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DrainCall {
+    /// Whether it begins (or goes on) or ends.
+    #[serde(default)]
+    pub action: DrainAction,
+}
+
+/// What becomes of a drain.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DrainAction {
+    /// Take the node out of work.
+    #[default]
+    Start,
+    /// Take it back into work.
+    Stop,
+}
+
+/// What a drain is at.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DrainState {
+    /// The node is at work.
+    #[default]
+    Off,
+    /// Sessions move away.
+    Moving,
+    /// None can go for a while.
+    Waiting,
+    /// None is left.
+    Empty,
+}
+
+/// How far a node is drained.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DrainStatus {
+    /// What it is at.
+    pub state: DrainState,
+    /// Sessions that were moved away since it began. What a process had not written
+    /// down when it was killed, a second's worth at most, is missing.
+    pub moved: u64,
+    /// Sessions that are here.
+    pub left: u64,
+    /// Those of them that could not go when they were last tried.
+    pub failing: u64,
+    /// Why they could not, the most frequent reasons first.
+    #[serde(default)]
+    pub reasons: Vec<DrainReason>,
+    /// Why none is offered for a while.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits_for: Option<String>,
+}
+
+/// Why sessions could not go.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DrainReason {
+    /// One sentence.
+    pub why: String,
+    /// How many.
+    pub sessions: u64,
 }
 
 /// `POST /_/recover`.

@@ -71,6 +71,8 @@ pub enum PeerError {
         message: String,
         /// What the protocol said, if it was the protocol.
         refusal: Option<Refusal>,
+        /// When to ask again, if the node said so.
+        retry_after: Option<Duration>,
     },
 }
 
@@ -86,6 +88,14 @@ impl PeerError {
     /// Whether nobody answered for that node.
     pub fn unreachable(&self) -> bool {
         matches!(self, Self::Unreachable { .. })
+    }
+
+    /// When the node wants to be asked again, if it said so.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Refused { retry_after, .. } => *retry_after,
+            _ => None,
+        }
     }
 
     /// The code of the problem that the peer answered with.

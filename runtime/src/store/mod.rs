@@ -1,7 +1,7 @@
 //! Where a node keeps its sessions: one trait, two stores.
 //!
 //! - [`memory`]: embedded, for `funicular up`, tests and demos
-//! - `redis`: the node's Redis, for everything else
+//! - `redis`: the node's Redis, one server or a cluster, for everything else
 //!
 //! A store applies the pure transitions of [`crate::protocol`] atomically: it
 //! loads what it knows, lets the protocol decide, and writes the outcome only if
@@ -364,8 +364,15 @@ pub trait SessionStore: Send + Sync + 'static {
     /// How many there are; notices a restart ([`StoreError::Restarted`]).
     async fn counts(&self) -> StoreResult<Counts>;
 
-    /// The store's clock.
+    /// The store's clock. Where servers with clocks of their own share the sessions,
+    /// the one that is furthest behind.
     async fn now(&self) -> StoreResult<Millis>;
+
+    /// The clock by which what is said of a session is judged.
+    async fn clock_of(&self, session: &SessionId) -> StoreResult<Millis> {
+        let _ = session;
+        self.now().await
+    }
 
     /// Compares part of the index with the records and mends it; returns where
     /// to go on, `None` at the end.

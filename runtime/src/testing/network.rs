@@ -74,6 +74,7 @@ pub async fn answer(node: &Node, from: &NodeName, call: PeerCall) -> Result<Peer
             status: problem.status.as_u16(),
             code: problem.code.map_or("", Code::as_str).to_owned(),
             message: failure.to_string(),
+            retry_after: problem.retry_after,
             refusal: match failure {
                 Failure::Refused(refusal) => Some(refusal),
                 Failure::Peer(error) => error.refusal().cloned(),

@@ -61,7 +61,7 @@ fn address(node: &Node) -> Result<SocketAddr, Failure> {
 }
 
 /// Prints the nodes as a table, root first.
-pub(super) fn print(topology: &Topology, redis: bool) {
+pub(super) fn print(topology: &Topology, store: &str) {
     let rows: Vec<Vec<String>> = topology
         .nodes()
         .map(|node| {
@@ -78,7 +78,6 @@ pub(super) fn print(topology: &Topology, redis: bool) {
         .collect();
     println!("{}", output::table(&["NODE", "LEVEL", "PARENT", "GATEWAY", "ENTRY"], &rows));
     let names: Vec<_> = functions().iter().map(|(name, _)| format!("/function/{name}")).collect();
-    let store = if redis { "one redis-server a node" } else { "memory" };
     println!("\nfunctions {} at every node; store: {store}", names.join(", "));
 }
 

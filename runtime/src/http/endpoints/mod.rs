@@ -1,6 +1,7 @@
 //! Everything under `/_/`. All of it is signed, except health and ready; so are
 //! the answers.
 
+mod drain;
 mod force_offload;
 mod force_onload;
 mod health;
@@ -184,6 +185,7 @@ async fn route(endpoint: &str, call: &Signed<'_>) -> Answered {
         "force-onload" => force_onload::handle(call).await,
         "set-offload-status" => set_offload_status::handle(call).await,
         "test-function" => test_function::handle(call).await,
+        "drain" => drain::handle(call).await,
         "recover" => recover::handle(call).await,
         "status" => status::handle(call).await,
         other => Err(Problem::no_such_route(&format!("/_/{other}")).into()),

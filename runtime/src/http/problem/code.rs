@@ -94,6 +94,10 @@ codes! {
     Superseded = "superseded", CONFLICT, "The session went on without this node";
     /// The root cannot reject.
     RootAccepts = "root-accepts", CONFLICT, "The root cannot reject";
+    /// The root cannot be drained.
+    RootStays = "root-stays", CONFLICT, "The root cannot be drained";
+    /// A node that sends its sessions away takes none.
+    Draining = "draining", CONFLICT, "The node is being drained";
     /// The target's function is older than the session.
     OlderSchema = "older-schema", CONFLICT, "The function here is too old for the session";
 
@@ -115,6 +119,8 @@ codes! {
     TooManyRequests = "too-many-requests", TOO_MANY_REQUESTS, "Too many requests at once";
     /// The creation rate is reached.
     TooManyNewSessions = "too-many-new-sessions", TOO_MANY_REQUESTS, "Too many new sessions";
+    /// As many moves wait as may.
+    TooManyMoves = "too-many-moves", TOO_MANY_REQUESTS, "Too many moves at once";
 
     /// The author's handler panicked or failed.
     HandlerFailed = "handler-failed", INTERNAL_SERVER_ERROR, "The function failed";

@@ -86,6 +86,26 @@ impl Problem {
         .with("epoch", epoch)
     }
 
+    /// 409: the root was told to drain.
+    pub fn root_stays() -> Self {
+        Self::new(
+            Code::RootStays,
+            "the root cannot be drained, there is no node above it to take its sessions; drain \
+             another node, or put a node above this one in the topology",
+        )
+    }
+
+    /// 409: sessions were asked down to a node that sends its own away.
+    pub fn draining(here: &NodeName) -> Self {
+        Self::new(
+            Code::Draining,
+            format!(
+                "`{here}` is being drained and takes no sessions; end that with \
+                 `funicular drain {here} --stop` first"
+            ),
+        )
+    }
+
     /// 409: `set-offload-status reject` at the root.
     pub fn root_accepts() -> Self {
         Self::new(

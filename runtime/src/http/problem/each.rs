@@ -220,6 +220,18 @@ impl Problem {
         .retry_after(wait)
     }
 
+    /// 429: `limit` moves wait already.
+    pub fn too_many_moves(limit: usize) -> Self {
+        Self::new(
+            Code::TooManyMoves,
+            format!(
+                "as many moves wait here as may ({limit}, or none came to its turn in time), and \
+                 this one did not begin; try again after the time in `Retry-After`"
+            ),
+        )
+        .retry_after(SOON)
+    }
+
     /// 500: the handler panicked or failed. The reason is in the log only.
     pub fn handler_failed() -> Self {
         Self::new(

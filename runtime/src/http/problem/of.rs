@@ -3,6 +3,7 @@
 use http::{StatusCode, header};
 use serde_json::Value;
 
+use super::each::SOON;
 use super::{Code, Problem};
 use crate::http::signature::SignatureError;
 use crate::peers::PeerError;
@@ -62,12 +63,12 @@ impl Problem {
             PeerError::Unreachable { node, .. } => Self::peer_unreachable(node),
             PeerError::NoFunction { node } => Self::no_such_function(node),
             PeerError::Refused { refusal: Some(refusal), .. } => Self::refused(refusal),
-            PeerError::Refused { node, status, code, message, .. } => {
+            PeerError::Refused { node, status, code, message, retry_after, .. } => {
                 let status = StatusCode::from_u16(*status).unwrap_or(StatusCode::BAD_GATEWAY);
                 let mut problem = Self::plain(status, format!("`{node}` says: {message}"));
                 problem.code = Code::parse(code);
                 if [423, 429, 503].contains(&status.as_u16()) {
-                    problem = problem.retry_after(std::time::Duration::from_secs(1));
+                    problem = problem.retry_after(retry_after.unwrap_or(SOON));
                 }
                 problem.with("location", node.as_str())
             }

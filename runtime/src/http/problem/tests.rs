@@ -39,6 +39,8 @@ fn every_problem() -> Vec<Problem> {
         Problem::no_such_function(&here()),
         Problem::method_not_allowed(&[Method::GET, Method::HEAD]),
         Problem::root_accepts(),
+        Problem::root_stays(),
+        Problem::draining(&here()),
         Problem::older_schema(2, 1),
         Problem::too_large(1024),
         Problem::session_too_large(2048, 1024),
@@ -48,6 +50,7 @@ fn every_problem() -> Vec<Problem> {
         Problem::lease_lost(),
         Problem::too_many_requests(64),
         Problem::too_many_new_sessions(second),
+        Problem::too_many_moves(256),
         Problem::handler_failed(),
         Problem::busy(second),
         Problem::outcome_unknown(),
@@ -204,6 +207,7 @@ fn another_nodes_refusal_is_passed_on() {
             code: code.into(),
             message: "no room left".into(),
             refusal,
+            retry_after: None,
         })
     };
     let problem = refused("no-room", None);

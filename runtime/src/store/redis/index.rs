@@ -2,11 +2,16 @@
 //! pending.
 //!
 //! Residents and pointers are advice: told along with the step, never waited for,
-//! and mended by looking. The pending set never misses a session: it is marked on
-//! the same connection before the step that makes it pending, and a mark goes
-//! only when it is older than any step that may still be under way.
+//! and mended by looking. The pending set never misses a session: it is marked
+//! before the step that makes it pending (see `marks`), and a mark goes only when it
+//! is older than any step that may still be under way.
+//!
+//! In a cluster the index of a function is with one of the masters. While another
+//! one is away, what the index says of its sessions cannot be looked up: they count
+//! as pending where they are marked, and are left out of the residents.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -17,6 +22,7 @@ use super::encode::FIELDS;
 use super::reply::{self, Parts, corrupt};
 use super::requests::millis;
 use super::scripts::{Script, Scripts};
+use super::shard::Shard;
 use super::steps::{pointer, resident};
 use crate::session::{Millis, NodeName, SessionId, Slot};
 use crate::store::{Counts, Resident, Snapshot, StoreError, StoreResult};
@@ -118,7 +124,7 @@ impl Core {
             }
         }
         // Advice only: what is lost here is mended by `mend_index`.
-        let _ = self.link.pipe(&pipe).await;
+        let _ = self.index().pipe(&pipe).await;
     }
 
     /// Makes the index say of a session what its slot says, without waiting.
@@ -127,7 +133,7 @@ impl Core {
         self.add_truth(&mut pipe, session, slot, None);
         if let Some(core) = self.this.upgrade() {
             tokio::spawn(async move {
-                let _ = core.link.pipe(&pipe).await;
+                let _ = core.index().pipe(&pipe).await;
             });
         }
     }
@@ -167,17 +173,21 @@ impl Core {
     }
 
     /// What is known of several sessions, in one round trip a batch; the time and
-    /// the number of fields are left out.
-    pub(super) async fn look(&self, sessions: &[SessionId]) -> StoreResult<Vec<Snapshot>> {
+    /// the number of fields are left out. `None` where its server is away.
+    pub(super) async fn look(&self, sessions: &[SessionId]) -> StoreResult<Vec<Option<Snapshot>>> {
         let mut found = Vec::with_capacity(sessions.len());
         for batch in sessions.chunks(BATCH) {
-            let mut pipe = Pipeline::with_capacity(batch.len());
-            for session in batch {
+            let asked = batch.iter().map(|session| {
                 let meta = self.keys.session(session).meta();
-                pipe.cmd("HMGET").arg(meta).arg(&FIELDS).arg("v").arg("b");
-            }
-            for answer in self.link.pipe(&pipe).await? {
-                found.push(seen(answer?)?);
+                let mut cmd = redis::cmd("HMGET");
+                cmd.arg(&meta).arg(&FIELDS).arg("v").arg("b");
+                (meta, cmd)
+            });
+            for answer in self.servers.spread(asked.collect()).await? {
+                found.push(match answer {
+                    Err(StoreError::Unavailable(_)) => None,
+                    answer => Some(seen(answer?)?),
+                });
             }
         }
         Ok(found)
@@ -187,7 +197,7 @@ impl Core {
     pub(super) async fn homes(&self) -> StoreResult<Vec<NodeName>> {
         let mut cmd = redis::cmd("SMEMBERS");
         cmd.arg(self.keys.homes());
-        let names = Parts::new(self.link.call(&cmd).await?)?;
+        let names = Parts::new(self.index().call(&cmd).await?)?;
         names.map(|name| NodeName::new(reply::text(name)?).map_err(corrupt)).collect()
     }
 
@@ -218,7 +228,7 @@ impl Core {
             return Ok(Vec::new());
         }
         let mut listed = Vec::new();
-        for (home, answer) in homes.iter().zip(self.link.pipe(&pipe).await?) {
+        for (home, answer) in homes.iter().zip(self.index().pipe(&pipe).await?) {
             listed
                 .extend(scored(answer?)?.into_iter().map(|(session, used)| (used, session, home)));
         }
@@ -227,13 +237,14 @@ impl Core {
         let sessions: Vec<_> = listed.iter().map(|(_, session, _)| session.clone()).collect();
         let mut found = Vec::with_capacity(sessions.len());
         for ((_, session, home), snapshot) in listed.into_iter().zip(self.look(&sessions).await?) {
+            let Some(snapshot) = snapshot else { continue };
             if resident(&snapshot.slot) == Some(home) {
                 let (used, bytes) = (snapshot.slot.used, snapshot.bytes);
                 found.push(Resident { session, home: home.clone(), used, bytes });
             } else {
                 let mut pipe = Pipeline::new();
                 self.add_truth(&mut pipe, &session, &snapshot.slot, Some(home));
-                self.link.pipe(&pipe).await?;
+                self.index().pipe(&pipe).await?;
             }
         }
         found.sort_by(|a, b| (a.used, &a.session).cmp(&(b.used, &b.session)));
@@ -246,7 +257,7 @@ impl Core {
         while found.len() < limit {
             let mut cmd = redis::cmd("ZRANGE");
             cmd.arg(self.keys.pending()).arg(start).arg(start + BATCH - 1).arg("WITHSCORES");
-            let marked = scored(self.link.call(&cmd).await?)?;
+            let marked = scored(self.index().call(&cmd).await?)?;
             if marked.is_empty() {
                 break;
             }
@@ -255,7 +266,7 @@ impl Core {
             let mut quiet = Vec::new();
             for ((session, marked), snapshot) in marked.into_iter().zip(self.look(&sessions).await?)
             {
-                if snapshot.slot.pending() {
+                if snapshot.is_none_or(|snapshot| snapshot.slot.pending()) {
                     found.push(session);
                 } else {
                     quiet.push((session, marked));
@@ -278,7 +289,7 @@ impl Core {
         for (session, marked) in quiet {
             cmd.arg(session.as_str()).arg(*marked);
         }
-        let gone = reply::number(self.link.call(&cmd).await?)?;
+        let gone = reply::number(self.index().call(&cmd).await?)?;
         Ok(usize::try_from(gone).unwrap_or(0))
     }
 
@@ -290,23 +301,38 @@ impl Core {
         let mut cmd = redis::cmd("ZRANGE");
         cmd.arg(self.keys.pointers()).arg("-inf").arg(format!("({before}")).arg("BYSCORE");
         cmd.arg("LIMIT").arg(0).arg(limit).arg("WITHSCORES");
-        let listed = scored(self.link.call(&cmd).await?)?;
+        let listed = scored(self.index().call(&cmd).await?)?;
         Ok(listed.into_iter().map(|(session, _)| session).collect())
+    }
+
+    /// Asks every server that can be reached whether it knows the scripts.
+    async fn notice_restart(&self) -> StoreResult<()> {
+        let exists = self.scripts.exists();
+        let ask = async |shard: Arc<Shard>| shard.link.call(&exists).await;
+        let reached = self.servers.each().await.into_iter().filter_map(|(_, shard)| shard);
+        for answer in futures_util::future::join_all(reached.map(ask)).await {
+            match answer {
+                // It is noticed when it is back, and meanwhile the others are.
+                Err(StoreError::Unavailable(_)) => {}
+                answer => match Scripts::all_exist(answer?)? {
+                    true => {}
+                    false => return Err(StoreError::Restarted),
+                },
+            }
+        }
+        Ok(())
     }
 
     pub(super) async fn counts(&self) -> StoreResult<Counts> {
         self.tell_touches().await;
         let homes = self.homes().await?;
-        let mut pipe = Pipeline::with_capacity(homes.len() + 2);
-        pipe.add_command(self.scripts.exists());
+        self.notice_restart().await?;
+        let mut pipe = Pipeline::with_capacity(homes.len() + 1);
         pipe.cmd("ZCARD").arg(self.keys.pending());
         for home in &homes {
             pipe.cmd("ZCARD").arg(self.keys.residents(home));
         }
-        let mut answers = self.link.pipe(&pipe).await?.into_iter();
-        if !Scripts::all_exist(answers.next().unwrap_or(Ok(Value::Nil))?)? {
-            return Err(StoreError::Restarted);
-        }
+        let mut answers = self.index().pipe(&pipe).await?.into_iter();
         let pending = reply::number(answers.next().unwrap_or(Ok(Value::Int(0)))?)?;
         let mut resident = 0;
         for answer in answers {

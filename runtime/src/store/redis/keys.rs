@@ -2,7 +2,8 @@
 //!
 //! All keys of one session share a hash tag, so that a script may touch them
 //! together in a cluster too: `f:{<function>/<session>}:m` and so on. The
-//! function's index is spread over keys of its own: `f:<function>:pending`.
+//! function's index is spread over keys of its own: `f:<function>:pending`; in a
+//! cluster they share a hash tag too: `f:{<function>}:pending`.
 
 use std::fmt::Write as _;
 
@@ -15,11 +16,11 @@ use crate::session::{FunctionName, Millis, NodeName, Nonce, SessionId};
 pub(super) const WHOLE: &str = "mdqox";
 
 /// The names of one function's keys.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Keys {
     /// `f:{<function>/`
     sessions: String,
-    /// `f:<function>:`
+    /// `f:<function>:`, in a cluster `f:{<function>}:`, so that all of it is in one place
     index: String,
 }
 
@@ -30,6 +31,11 @@ pub(super) struct SessionKeys(String);
 impl Keys {
     pub(super) fn new(prefix: &str, function: &FunctionName) -> Self {
         Self { sessions: format!("{prefix}:{{{function}/"), index: format!("{prefix}:{function}:") }
+    }
+
+    /// The names in a cluster.
+    pub(super) fn clustered(prefix: &str, function: &FunctionName) -> Self {
+        Self { index: format!("{prefix}:{{{function}}}:"), ..Self::new(prefix, function) }
     }
 
     pub(super) fn session(&self, session: &SessionId) -> SessionKeys {
@@ -97,6 +103,12 @@ impl Keys {
     /// Written before waiting for the disk, so that there is something to wait for.
     pub(super) fn sync(&self) -> String {
         format!("{}sync", self.index)
+    }
+
+    /// The same in a cluster, where each master has one of its own.
+    pub(super) fn sync_at(&self, number: u32) -> String {
+        let function = self.sessions.trim_end_matches('/');
+        format!("{function}:sync/{number}}}")
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use redis::aio::{
     ConnectionLike, ConnectionManager, ConnectionManagerConfig, MultiplexedConnection,
 };
-use redis::{Client, Cmd, Pipeline, RedisError, Value};
+use redis::{Client, Cmd, Pipeline, RedisError, RedisResult, Value};
 
 use super::options::RedisOptions;
 use crate::store::{StoreError, StoreResult};
@@ -44,33 +44,39 @@ impl Link {
 
     /// One command.
     pub(super) async fn call(&self, cmd: &Cmd) -> StoreResult<Value> {
-        let mut manager = self.manager.clone();
-        let answer = async {
-            match manager.req_packed_command(cmd).await {
-                // Nothing was sent: the last attempt to connect had failed.
-                Err(error) if error.is_connection_refusal() => {
-                    manager.req_packed_command(cmd).await
-                }
-                answer => answer,
-            }
-        };
-        in_time(self.timeout, answer).await?.extract_error().map_err(|error| failure(&error))
+        in_time(self.timeout, self.send(cmd)).await
     }
 
     /// Several commands in one round trip; each has its own outcome.
     pub(super) async fn pipe(&self, pipe: &Pipeline) -> StoreResult<Vec<StoreResult<Value>>> {
+        if pipe.is_empty() {
+            return Ok(Vec::new());
+        }
+        let values = in_time(self.timeout, self.send_all(pipe)).await?;
+        Ok(values.into_iter().map(outcome).collect())
+    }
+
+    /// One command, without a limit of time: the error is Redis's own.
+    pub(super) async fn send(&self, cmd: &Cmd) -> RedisResult<Value> {
+        let mut manager = self.manager.clone();
+        let answer = match manager.req_packed_command(cmd).await {
+            // Nothing was sent: the last attempt to connect had failed.
+            Err(error) if error.is_connection_refusal() => manager.req_packed_command(cmd).await,
+            answer => answer,
+        };
+        answer?.extract_error()
+    }
+
+    /// Several commands in the same way; errors are among the answers.
+    pub(super) async fn send_all(&self, pipe: &Pipeline) -> RedisResult<Vec<Value>> {
         let mut manager = self.manager.clone();
         let count = pipe.len();
-        let answer = async {
-            match manager.req_packed_commands(pipe, 0, count).await {
-                Err(error) if error.is_connection_refusal() => {
-                    manager.req_packed_commands(pipe, 0, count).await
-                }
-                answer => answer,
+        match manager.req_packed_commands(pipe, 0, count).await {
+            Err(error) if error.is_connection_refusal() => {
+                manager.req_packed_commands(pipe, 0, count).await
             }
-        };
-        let values = in_time(self.timeout, answer).await?;
-        Ok(values.into_iter().map(outcome).collect())
+            answer => answer,
+        }
     }
 }
 
@@ -79,33 +85,58 @@ impl Link {
 pub(super) struct Tie {
     connection: MultiplexedConnection,
     timeout: Duration,
+    /// Whether it is a master of a cluster.
+    clustered: bool,
 }
 
 impl Tie {
-    pub(super) async fn open(client: &Client, options: &RedisOptions) -> StoreResult<Self> {
+    pub(super) async fn open(
+        client: &Client,
+        options: &RedisOptions,
+        clustered: bool,
+    ) -> StoreResult<Self> {
         let config = redis::AsyncConnectionConfig::new()
             .set_connection_timeout(Some(options.connect_timeout))
             .set_response_timeout(None);
-        let connection = client
-            .get_multiplexed_async_connection_with_config(&config)
-            .await
-            .map_err(|error| failure(&error))?;
-        Ok(Self { connection, timeout: options.sync_timeout })
+        let opening = client.get_multiplexed_async_connection_with_config(&config);
+        // The handshake is part of it: a server that hangs accepts and says nothing.
+        let connection = in_time(options.connect_timeout * 2, opening).await?;
+        Ok(Self { connection, timeout: options.sync_timeout, clustered })
+    }
+
+    pub(super) fn is_clustered(&self) -> bool {
+        self.clustered
     }
 
     pub(super) async fn call(&self, cmd: &Cmd) -> StoreResult<Value> {
-        let mut connection = self.connection.clone();
-        let value = in_time(self.timeout, connection.req_packed_command(cmd)).await?;
-        outcome(value)
+        let mut pipe = Pipeline::with_capacity(1);
+        pipe.add_command(cmd.clone());
+        self.pipe(&pipe).await?.pop().unwrap_or(Ok(Value::Nil))
     }
 
+    /// Several commands in one round trip. In a cluster they are about what this
+    /// master has, also of a slot that it is just taking over; of a key that has
+    /// left it is answered nothing.
     pub(super) async fn pipe(&self, pipe: &Pipeline) -> StoreResult<Vec<StoreResult<Value>>> {
         if pipe.is_empty() {
             return Ok(Vec::new());
         }
         let mut connection = self.connection.clone();
-        let answer = connection.req_packed_commands(pipe, 0, pipe.len());
-        Ok(in_time(self.timeout, answer).await?.into_iter().map(outcome).collect())
+        if !self.clustered {
+            let answer = connection.req_packed_commands(pipe, 0, pipe.len());
+            return Ok(in_time(self.timeout, answer).await?.into_iter().map(outcome).collect());
+        }
+        let mut asking = Pipeline::with_capacity(pipe.len() * 2);
+        for cmd in pipe.cmd_iter() {
+            asking.cmd("ASKING").add_command(cmd.clone());
+        }
+        let answer = connection.req_packed_commands(&asking, 0, asking.len());
+        let answers = in_time(self.timeout, answer).await?.into_iter().skip(1).step_by(2);
+        let here = |answer: Value| match answer.extract_error() {
+            Err(error) if error.redirect_node().is_some() => Ok(Value::Nil),
+            answer => answer.map_err(|error| failure(&error)),
+        };
+        Ok(answers.map(here).collect())
     }
 }
 
@@ -113,7 +144,7 @@ fn outcome(value: Value) -> StoreResult<Value> {
     value.extract_error().map_err(|error| failure(&error))
 }
 
-async fn in_time<T>(
+pub(super) async fn in_time<T>(
     limit: Duration,
     answer: impl Future<Output = Result<T, RedisError>>,
 ) -> StoreResult<T> {

@@ -7,6 +7,7 @@ use redis::{Pipeline, Value};
 use super::Core;
 use super::index::scored;
 use super::reply::{self, Parts, corrupt};
+use super::shard::Shard;
 use super::steps::{pointer, resident};
 use crate::session::{Millis, NodeName, SessionId, Slot};
 use crate::store::{Snapshot, StoreResult};
@@ -47,13 +48,22 @@ impl Core {
         let (phase, at) = cursor.split_at_checked(1).ok_or_else(bad)?;
         match phase {
             "k" => {
-                let mut scan = redis::cmd("SCAN");
-                scan.arg(at).arg("MATCH").arg(self.keys.pattern()).arg("COUNT").arg(LOOK);
-                let mut parts = Parts::new(self.link.call(&scan).await?)?;
-                let next = parts.text()?;
-                let sessions = self.sessions(parts.value()?)?;
-                self.mend(&sessions, None).await?;
-                Ok(Some(if next == "0" { "r0 ".to_owned() } else { format!("k{next}") }))
+                // A place in a cluster names a master too: the first, at the start.
+                let (at, name) = at.split_once(' ').unwrap_or((at, ""));
+                let servers = self.servers.each().await;
+                let mut later = servers.iter().filter(|(server, _)| server.as_str() >= name);
+                let Some((server, shard)) = later.next() else { return Ok(Some("r0 ".to_owned())) };
+                let at = if server == name || name.is_empty() { at } else { "0" };
+                // One that is away is mended at the next turn.
+                let next = match shard {
+                    Some(shard) => self.mend_found(shard, at).await?,
+                    None => "0".to_owned(),
+                };
+                Ok(Some(match (next.as_str(), later.next()) {
+                    ("0", Some((following, _))) => format!("k0 {following}"),
+                    ("0", None) => "r0 ".to_owned(),
+                    (next, _) => format!("k{next} {server}"),
+                }))
             }
             "r" => {
                 let (at, home) = at.split_once(' ').ok_or_else(bad)?;
@@ -79,6 +89,16 @@ impl Core {
         }
     }
 
+    async fn mend_found(&self, shard: &Shard, at: &str) -> StoreResult<String> {
+        let mut scan = redis::cmd("SCAN");
+        scan.arg(at).arg("MATCH").arg(self.keys.pattern()).arg("COUNT").arg(LOOK);
+        let mut parts = Parts::new(shard.link.call(&scan).await?)?;
+        let next = parts.text()?;
+        let sessions = self.sessions(parts.value()?)?;
+        self.mend(&sessions, None).await?;
+        Ok(next)
+    }
+
     async fn mend_listed(
         &self,
         key: &str,
@@ -87,7 +107,7 @@ impl Core {
     ) -> StoreResult<String> {
         let mut cmd = redis::cmd("ZSCAN");
         cmd.arg(key).arg(at).arg("COUNT").arg(LOOK);
-        let mut parts = Parts::new(self.link.call(&cmd).await?)?;
+        let mut parts = Parts::new(self.index().call(&cmd).await?)?;
         let next = parts.text()?;
         let listed: Vec<_> =
             scored(parts.value()?)?.into_iter().map(|(session, _)| session).collect();
@@ -98,8 +118,10 @@ impl Core {
     /// Compares what the index says of sessions with what they are; `home` is the
     /// one under which they were found, if they were.
     async fn mend(&self, sessions: &[SessionId], home: Option<&NodeName>) -> StoreResult<()> {
-        let snapshots = self.look(sessions).await?;
-        let listed = self.listed(sessions, &snapshots).await?;
+        let found = sessions.iter().cloned().zip(self.look(sessions).await?);
+        let (sessions, snapshots): (Vec<_>, Vec<_>) =
+            found.filter_map(|(session, found)| Some((session, found?))).unzip();
+        let listed = self.listed(&sessions, &snapshots).await?;
         let mut pipe = Pipeline::new();
         for ((session, snapshot), listed) in sessions.iter().zip(&snapshots).zip(listed) {
             let astray = home.is_some() && home != resident(&snapshot.slot);
@@ -108,7 +130,7 @@ impl Core {
             }
         }
         if !pipe.is_empty() {
-            self.link.pipe(&pipe).await?.into_iter().try_for_each(|answer| answer.map(drop))?;
+            self.index().pipe(&pipe).await?.into_iter().try_for_each(|answer| answer.map(drop))?;
         }
         Ok(())
     }
@@ -139,7 +161,7 @@ impl Core {
                 pipe.arg(sessions[*place].as_str());
             }
         }
-        let answers = self.link.pipe(&pipe).await?;
+        let answers = self.index().pipe(&pipe).await?;
         for (which, ((_, places), answer)) in asked.iter().zip(answers).enumerate() {
             for (place, score) in places.iter().zip(Parts::new(answer?)?) {
                 let listed = &mut found[*place];

@@ -8,15 +8,21 @@
 //!   index true
 //! - `sync`: waiting for the disk
 //! - `keys`, `encode`, `reply`, `scripts` and `lua/`: the form of it all
-//! - `link`, `options`: the connection
+//! - `marks`: pending sessions are marked first
+//! - `servers`: where commands go: to one server (`shard`), or to the masters of a
+//!   `cluster` by their `slots`
+//! - `address`, `link`, `options`: the connection to a server, and what it has to be
 //!
 //! All keys of a session share a hash tag; no key has a TTL; `KEYS` is never used
 //! and `SCAN` only on the two walks. See `lua/prelude.lua` for the meta hash.
 
+mod address;
+mod cluster;
 mod encode;
 mod index;
 mod keys;
 mod link;
+mod marks;
 mod mend;
 mod options;
 mod pages;
@@ -24,6 +30,9 @@ mod recover;
 mod reply;
 mod requests;
 mod scripts;
+mod servers;
+mod shard;
+mod slots;
 mod steps;
 mod sync;
 
@@ -32,21 +41,21 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use redis::io::tcp::TcpSettings;
-use redis::{Client, ConnectionInfo, IntoConnectionInfo, Pipeline, ProtocolVersion, Value};
+use redis::Value;
 
 pub use self::options::{ConnectError, RedisOptions};
 
+use self::address::Target;
+use self::cluster::Cluster;
 use self::index::Touches;
 use self::keys::Keys;
-use self::link::Link;
-use self::options::{Server, Sync};
 use self::reply::Parts;
 use self::scripts::{Script, Scripts};
-use self::sync::{Run, Syncer};
+use self::servers::{Door, Servers};
+use self::shard::Shard;
 use super::{
     BeginRequest, Begun, Commit, Committed, Counts, Durability, Promise, Read, ReadGuard, Resident,
-    SessionStore, Snapshot, Staged, StoreResult, StoreScope,
+    SessionStore, Snapshot, Staged, StoreError, StoreResult, StoreScope,
 };
 use crate::protocol::{Event, Refusal, Reply};
 use crate::session::fields::FieldMap;
@@ -54,7 +63,13 @@ use crate::session::{
     LeaseId, Millis, NodeName, Nonce, OutboxEntry, Page, RequestId, SessionId, WindowEntry,
 };
 
-/// One function's sessions at one node, in Redis 7.0 or newer.
+/// Whether this is how the URL of a Redis begins.
+pub(crate) fn is_url(url: &str) -> bool {
+    Target::begins(url)
+}
+
+/// One function's sessions at one node, in Redis 7.0 or newer, one server or a
+/// cluster.
 ///
 /// Several of these may share a Redis; replicas of a function at a node share
 /// their sessions through it.
@@ -67,14 +82,11 @@ pub struct RedisStore {
 #[derive(Debug)]
 struct Core {
     this: Weak<Core>,
-    client: Client,
-    link: Link,
+    servers: Servers,
     options: RedisOptions,
     scope: StoreScope,
     keys: Keys,
-    scripts: Scripts,
-    server: Server,
-    syncer: Syncer,
+    scripts: Arc<Scripts>,
     touches: Touches,
 }
 
@@ -95,37 +107,42 @@ impl RedisStore {
         scope: StoreScope,
     ) -> Result<Self, ConnectError> {
         let prefix = &options.prefix;
-        if !(1..=32).contains(&prefix.len()) || !prefix.bytes().all(|b| b.is_ascii_alphanumeric()) {
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
+        if !(1..=63).contains(&prefix.len()) || !prefix.bytes().all(plain) {
             return Err(ConnectError::Prefix(prefix.clone()));
         }
-        let address = address(url, &options)?;
+        let target = Target::read(url, &options)?;
+        let database = match &target {
+            Target::One(address) => address.redis_settings().db(),
+            Target::Cluster(_) => 0,
+        };
         let whose = format!(
-            "function {} at {}, keys {prefix}, database {}",
-            scope.function,
-            scope.here,
-            address.redis_settings().db()
+            "function {} at {}, keys {prefix}, database {database}",
+            scope.function, scope.here,
         );
-        let unreachable = |error: redis::RedisError| ConnectError::Unreachable(error.to_string());
-        let client = Client::open(address).map_err(unreachable)?;
-        let link = Link::open(client.clone(), &options).await.map_err(unreachable)?;
-        let mut server = examine(&link).await?;
-        let (keys, scripts) = (Keys::new(&options.prefix, &scope.function), Scripts::new(&whose));
-        let mut waits = link.clone();
-        if server.promise == Promise::WaitAof {
-            waits = Link::open(client.clone(), &options).await.map_err(unreachable)?;
-            let kept = sync::keeps_its_word(&waits, &keys, &scripts).await;
-            if !kept.map_err(|error| ConnectError::Unreachable(error.to_string()))? {
-                server.promise = Promise::Everysec;
+        let scripts = Arc::new(Scripts::new(&whose));
+        let (keys, servers) = match target {
+            Target::One(address) => {
+                let keys = Keys::new(prefix, &scope.function);
+                let key = Some(keys.sync());
+                let shard = Shard::open(address, &options, scripts.clone(), key, false).await?;
+                tracing::info!(server = %shard.judged.name, "Redis is there");
+                (keys, Servers::One(Arc::new(shard)))
             }
-        }
+            Target::Cluster(reach) => {
+                let keys = Keys::clustered(prefix, &scope.function);
+                let opening = Cluster::open(reach, &options, keys.clone(), scripts.clone());
+                let cluster = opening.await?;
+                let masters = cluster.masters().len();
+                tracing::info!(masters, reached = cluster.opened().len(), "the cluster is there");
+                (keys, Servers::Cluster(cluster))
+            }
+        };
         let core = Arc::new_cyclic(|this| Core {
             this: this.clone(),
-            client,
-            link,
+            servers,
             keys,
             scripts,
-            server,
-            syncer: Syncer::new(&waits, &options),
             touches: Touches::default(),
             options,
             scope,
@@ -134,79 +151,77 @@ impl RedisStore {
     }
 }
 
-fn address(url: &str, options: &RedisOptions) -> Result<ConnectionInfo, ConnectError> {
-    let read = url.into_connection_info().map_err(|error| ConnectError::Url(error.to_string()))?;
-    let tcp = TcpSettings::default().set_nodelay(true);
-    // A peer that is gone without a word is noticed, not waited for.
-    #[cfg(target_os = "linux")]
-    let tcp = tcp.set_user_timeout(options.response_timeout * 2);
-    // With RESP3 a connection that breaks is noticed at once, not by the next
-    // request, which would not know whether it had been sent.
-    let settings = read.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
-    Ok(read.set_tcp_settings(tcp).set_redis_settings(settings))
-}
-
-async fn examine(link: &Link) -> Result<Server, ConnectError> {
-    let mut pipe = Pipeline::new();
-    for section in ["server", "memory", "persistence"] {
-        pipe.cmd("INFO").arg(section);
-    }
-    let config = ["appendfsync", "no-appendfsync-on-rewrite"];
-    pipe.cmd("CONFIG").arg("GET").arg(&config);
-    pipe.cmd("COMMAND").arg("INFO").arg("WAITAOF");
-    let unreachable = |error: super::StoreError| ConnectError::Unreachable(error.to_string());
-    let answers = link.pipe(&pipe).await.map_err(unreachable)?;
-    let mut answers = answers.into_iter();
-    let mut next = || answers.next().unwrap_or(Ok(Value::Nil));
-    let mut text = String::new();
-    for _ in 0..3 {
-        text += &next().and_then(reply::text).map_err(unreachable)?;
-    }
-    // A hosted Redis may forbid CONFIG; then the weaker promise is assumed.
-    let mut sync = Sync::default();
-    for (name, value) in next().and_then(reply::pairs).unwrap_or_default() {
-        match name.as_str() {
-            "appendfsync" => sync.appendfsync = String::from_utf8(value.into()).ok(),
-            _ => sync.pauses = value == "yes",
+impl Core {
+    /// The way to a session's keys.
+    fn at(&self, session: &SessionId) -> Door<'_> {
+        match &self.servers {
+            Servers::One(shard) => Door::One(shard),
+            Servers::Cluster(cluster) => {
+                Door::Slot(cluster, slots::slot_of(&self.keys.session(session).meta()))
+            }
         }
     }
-    let waitaof = next().and_then(Parts::new).is_ok_and(
-        |mut found| matches!(found.next(), Some(Value::Array(about)) if !about.is_empty()),
-    );
-    Server::judge(&text, &sync, waitaof)
-}
 
-impl Core {
+    /// The way to the function's index and settings.
+    fn index(&self) -> Door<'_> {
+        match &self.servers {
+            Servers::One(shard) => Door::One(shard),
+            Servers::Cluster(cluster) => Door::Slot(cluster, slots::slot_of(&self.keys.pending())),
+        }
+    }
+
+    async fn clock_of(&self, session: &SessionId) -> StoreResult<Millis> {
+        match &self.servers {
+            Servers::One(_) => self.now().await,
+            // `TIME` has no key that would lead it to the right master.
+            Servers::Cluster(_) => Ok(self.snapshot(session).await?.now),
+        }
+    }
+
+    /// The clock that is furthest behind: by it nothing is too old too early,
+    /// whichever server has stamped it.
     async fn now(&self) -> StoreResult<Millis> {
-        recover::time(self.link.call(&redis::cmd("TIME")).await?)
+        let time = redis::cmd("TIME");
+        let shards = match &self.servers {
+            Servers::One(shard) => return recover::time(shard.link.call(&time).await?),
+            Servers::Cluster(_) => self.servers.each().await,
+        };
+        let ask = async |shard: Arc<Shard>| shard.link.call(&time).await.and_then(recover::time);
+        let asked = shards.into_iter().filter_map(|(_, shard)| shard).map(ask);
+        let mut earliest = Err(StoreError::Unavailable("no master can be reached".to_owned()));
+        for now in futures_util::future::join_all(asked).await {
+            earliest = match (earliest, now) {
+                (Ok(earliest), Ok(now)) => Ok(now.min(earliest)),
+                (Ok(now), Err(_)) | (Err(_), Ok(now)) => Ok(now),
+                (Err(_), Err(error)) => Err(error),
+            };
+        }
+        earliest
     }
 
     async fn setting(&self, name: &str) -> StoreResult<Option<String>> {
         let mut cmd = redis::cmd("HGET");
         cmd.arg(self.keys.settings()).arg(name);
-        optional(self.link.call(&cmd).await?)
+        optional(self.index().call(&cmd).await?)
     }
 
     async fn set_setting(&self, name: &str, value: Option<&str>) -> StoreResult<Option<String>> {
         let mut cmd = self.scripts.start(Script::Setting, 1, 128);
         cmd.arg(self.keys.settings()).arg(name).arg(value);
-        if self.server.promise != Promise::WaitAof {
-            return optional(self.link.call(&cmd).await?);
+        if !self.servers.waits() {
+            return optional(self.index().call(&cmd).await?);
         }
-        let mut pipe = Pipeline::with_capacity(2);
-        pipe.add_command(cmd);
-        Run::ask(&mut pipe);
-        let mut answers = self.link.pipe(&pipe).await?.into_iter();
-        let mut next = || answers.next().unwrap_or(Ok(Value::Nil));
-        let old = optional(next()?)?;
-        self.syncer.wait(&self.keys, &self.scripts, &Run::read(next()?)?).await?;
-        Ok(old)
+        let (old, witness) = self.index().witnessed(&cmd).await?;
+        if let Some(witness) = witness {
+            witness.on_disk().await?;
+        }
+        optional(old)
     }
 
     async fn settings(&self, prefix: &str) -> StoreResult<BTreeMap<String, String>> {
         let mut cmd = redis::cmd("HGETALL");
         cmd.arg(self.keys.settings());
-        let mut parts = Parts::new(self.link.call(&cmd).await?)?;
+        let mut parts = Parts::new(self.index().call(&cmd).await?)?;
         let mut found = BTreeMap::new();
         while let Some(name) = parts.next() {
             let (name, value) = (reply::text(name)?, parts.text()?);
@@ -326,6 +341,10 @@ impl SessionStore for RedisStore {
         self.core.now().await
     }
 
+    async fn clock_of(&self, session: &SessionId) -> StoreResult<Millis> {
+        self.core.clock_of(session).await
+    }
+
     async fn mend_index(&self, cursor: Option<String>) -> StoreResult<Option<String>> {
         self.core.mend_index(cursor).await
     }
@@ -347,6 +366,6 @@ impl SessionStore for RedisStore {
     }
 
     fn promise(&self) -> Promise {
-        self.core.server.promise
+        self.core.servers.promise()
     }
 }

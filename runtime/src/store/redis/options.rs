@@ -15,7 +15,7 @@ pub struct RedisOptions {
     pub connect_timeout: Duration,
     /// How long to wait until a write is on disk, where it has to be. Default 5 s.
     pub sync_timeout: Duration,
-    /// What all keys begin with: letters and digits. Default `f`.
+    /// What all keys begin with: letters, digits and hyphens. Default `f`.
     pub prefix: String,
 }
 
@@ -34,10 +34,13 @@ impl Default for RedisOptions {
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum ConnectError {
     /// The URL does not read.
-    #[error("the Redis URL does not read ({0}): write redis://host:port/db or redis+unix:///path")]
+    #[error(
+        "the Redis URL does not read ({0}): write redis://host:port/db, redis+unix:///path or, \
+         for a cluster, redis+cluster://host:port,host:port"
+    )]
     Url(String),
     /// The key prefix would be misread.
-    #[error("the key prefix {0:?} is not 1 to 32 letters and digits: choose another")]
+    #[error("the key prefix {0:?} is not 1 to 63 letters, digits and hyphens: choose another")]
     Prefix(String),
     /// No connection.
     #[error("Redis cannot be reached ({0}): start it, or correct the URL")]
@@ -51,12 +54,27 @@ pub enum ConnectError {
          run `redis-cli config set maxmemory-policy noeviction` and write it into redis.conf"
     )]
     Evicts(String),
+    /// It has only some of the slots.
+    #[error("this Redis is part of a cluster: write redis+cluster:// instead of redis://")]
+    IsCluster,
+    /// It has no slots.
+    #[error("this Redis is no cluster: write redis:// instead of redis+cluster://")]
+    NotCluster,
+    /// Some sessions would have no place.
+    #[error("{0} slots of the cluster have no master: finish it (`redis-cli --cluster fix`)")]
+    Uncovered(usize),
 }
 
-/// What was found out about the server when the store was opened.
+/// What was found out about a server when it was connected to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Server {
+pub(super) struct Judged {
+    /// What it is and which version, for the log.
+    pub(super) name: String,
     pub(super) promise: Promise,
+    /// Whether it is a master of a cluster.
+    pub(super) clustered: bool,
+    /// Whether it stops serving when another master of its cluster fails.
+    pub(super) all_or_nothing: bool,
 }
 
 /// How the server syncs its append-only file, as far as it says.
@@ -73,7 +91,15 @@ pub(super) fn info<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
 }
 
-impl Server {
+/// Who it says it is; a Valkey names a version of Redis too.
+fn name(text: &str, version: &str) -> String {
+    match info(text, "valkey_version") {
+        Some(valkey) => format!("Valkey {valkey}"),
+        None => format!("Redis {version}"),
+    }
+}
+
+impl Judged {
     /// Judges what the server says of itself: the texts of `INFO`, what it may be
     /// asked of its configuration, and whether it knows `WAITAOF`.
     pub(super) fn judge(text: &str, sync: &Sync, waitaof: bool) -> Result<Self, ConnectError> {
@@ -94,7 +120,13 @@ impl Server {
             (Some("1"), _) => Promise::Everysec,
             _ => Promise::None,
         };
-        Ok(Self { promise })
+        Ok(Self {
+            name: name(text, version),
+            promise,
+            // A Valkey says its mode under another name than a Redis.
+            clustered: info(text, "cluster_enabled") == Some("1"),
+            all_or_nothing: false,
+        })
     }
 }
 
@@ -111,7 +143,7 @@ mod tests {
         let text = server("7.2.5", "noeviction", 1);
         let promise = |fsync: Option<&str>, wait| {
             let sync = Sync { appendfsync: fsync.map(str::to_owned), pauses: false };
-            Server::judge(&text, &sync, wait).unwrap().promise
+            Judged::judge(&text, &sync, wait).unwrap().promise
         };
         assert_eq!(promise(Some("always"), true), Promise::Always);
         assert_eq!(promise(Some("everysec"), true), Promise::WaitAof);
@@ -120,15 +152,27 @@ mod tests {
         assert_eq!(promise(None, false), Promise::Everysec);
         let off = server("7.2.5", "noeviction", 0);
         let always = Sync { appendfsync: Some("always".to_owned()), pauses: false };
-        assert_eq!(Server::judge(&off, &always, true).unwrap().promise, Promise::None);
+        assert_eq!(Judged::judge(&off, &always, true).unwrap().promise, Promise::None);
         let pausing = Sync { pauses: true, ..always };
-        let weaker = |wait| Server::judge(&text, &pausing, wait).unwrap().promise;
+        let weaker = |wait| Judged::judge(&text, &pausing, wait).unwrap().promise;
         assert_eq!((weaker(true), weaker(false)), (Promise::WaitAof, Promise::Everysec));
     }
 
     #[test]
+    fn a_master_of_a_cluster_is_known_whatever_it_calls_its_mode() {
+        for mode in ["redis_mode", "server_mode"] {
+            let judge = |mode: &str, enabled: u8| {
+                let about = server("7.2.4", "noeviction", 1);
+                let text = format!("{about}{mode}:cluster\r\ncluster_enabled:{enabled}\r\n");
+                Judged::judge(&text, &Sync::default(), false).unwrap().clustered
+            };
+            assert!(judge(mode, 1) && !judge(mode, 0));
+        }
+    }
+
+    #[test]
     fn a_server_that_will_not_do_is_refused() {
-        let judge = |text: &str| Server::judge(text, &Sync::default(), false);
+        let judge = |text: &str| Judged::judge(text, &Sync::default(), false);
         assert!(matches!(judge(&server("6.2.1", "noeviction", 1)), Err(ConnectError::TooOld(_))));
         assert!(matches!(judge(&server("7.0.0", "allkeys-lru", 1)), Err(ConnectError::Evicts(_))));
         assert!(matches!(judge(""), Err(ConnectError::TooOld(_))));

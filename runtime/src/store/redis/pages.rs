@@ -32,7 +32,7 @@ impl Core {
         };
         let mut cmd = self.scripts.call(Script::Export, &self.keys.session(session), WHOLE);
         cmd.arg(short(nonce.0)).arg(section).arg(place).arg(ENOUGH).arg(PAGE_BYTES);
-        match self.link.call(&cmd).await? {
+        match self.at(session).call(&cmd).await? {
             Value::Nil => Ok(None),
             answer => page(answer).map(Some),
         }
@@ -70,7 +70,7 @@ impl Core {
             cmd.arg(totals.fields).arg(totals.bytes).arg(totals.version);
             cmd.arg(totals.window).arg(totals.outbox).arg(totals.idle);
         }
-        Ok(match reply::number(self.link.call(&cmd).await?)? {
+        Ok(match reply::number(self.at(session).call(&cmd).await?)? {
             0 => Staged::Closed,
             1 => Staged::More,
             2 => Staged::Complete,

@@ -1,13 +1,20 @@
 //! The walk over all sessions of a function after a restart of the store.
 
-use redis::{Pipeline, Value};
+use std::sync::Arc;
+
+use redis::{Cmd, Pipeline, Value};
 
 use super::Core;
+use super::cluster::Member;
 use super::encode::FIELDS;
 use super::index::scored;
 use super::link::Tie;
+use super::options::{self, ConnectError};
 use super::reply::{self, Parts, corrupt};
 use super::scripts::{Script, Scripts};
+use super::servers::Servers;
+use super::shard::Shard;
+use super::slots::slot_of;
 use super::steps::{Loaded, apply_call};
 use super::sync;
 use crate::protocol::{self, Event, Payload};
@@ -28,34 +35,129 @@ enum Walk {
 }
 
 impl Core {
-    /// After a restart of the store: freezes every session that had agreed to a
-    /// move, waits until that is on disk, and loads the scripts, which lets
-    /// requests in again.
+    /// After a restart of the store, or of some of its servers, each for itself:
+    /// freezes every session that had agreed to a move, waits until that is on disk,
+    /// and loads the scripts, which lets requests in again.
     ///
     /// All of it goes over one connection that ends with the process it speaks
     /// to: so the scripts are never loaded into a process that was started after
     /// the walk. Replicas may do this at the same time: a freeze too many is
     /// asked about and resumed like any other.
     pub(super) async fn recover_restart(&self) -> StoreResult<()> {
-        let tie = Tie::open(&self.client, &self.options).await?;
+        let cluster = match &self.servers {
+            Servers::One(shard) => return self.recover(shard, false).await,
+            Servers::Cluster(cluster) => cluster,
+        };
+        // A replica may have taken a master's place.
+        let unreachable = |error: ConnectError| StoreError::Unavailable(error.to_string());
+        cluster.look(true).await.map_err(unreachable)?;
+        let index = slot_of(&self.keys.pending());
+        let masters = cluster.masters();
+        let recover = async |master: &Arc<Member>| {
+            let shard = cluster.open_member(master).await.map_err(unreachable)?;
+            self.recover(&shard, cluster.has(master, index)).await
+        };
+        for newcomer in cluster.newcomers() {
+            // One that has gone needs nothing.
+            if let Err(error) = recover(&newcomer).await {
+                tracing::debug!(%newcomer.address, %error, "it is not recovered");
+            }
+        }
+        let mut recovered = 0;
+        let mut failed = None;
+        let all = futures_util::future::join_all(masters.iter().map(recover)).await;
+        for (master, outcome) in masters.iter().zip(all) {
+            match outcome {
+                Ok(()) => recovered += 1,
+                // What it has waits for it; it is recovered when it is back.
+                Err(error @ StoreError::Unavailable(_)) => {
+                    tracing::warn!(%master.address, %error, "a master waits to be recovered");
+                    failed = Some(error);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        match failed {
+            Some(error) if recovered == 0 => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Recovers one server; `has_index` tells the master of a cluster that has the
+    /// function's index.
+    async fn recover(&self, shard: &Shard, has_index: bool) -> StoreResult<()> {
+        let clustered = shard.judged.clustered;
+        let tie = Tie::open(&shard.client, &self.options, clustered).await?;
         if self.loaded(&tie).await? {
             return Ok(());
         }
-        // Those first that are known to need it; then all, in case the index
-        // forgot more than the sessions did.
-        self.walk_pending(&tie).await?;
+        if clustered {
+            is_master(&tie).await?;
+        } else {
+            // Those first that are known to need it; then all, in case the index
+            // forgot more than the sessions did.
+            self.walk_pending(&tie).await?;
+        }
         if self.walk_all(&tie).await? == Walk::Overtaken {
             return Ok(());
         }
-        if self.server.promise == Promise::WaitAof {
+        if has_index {
+            self.mark_again(shard).await;
+        }
+        if shard.promise() == Promise::WaitAof {
             let limit = super::requests::millis(self.options.sync_timeout);
-            sync::to_disk(&tie, &self.keys, &self.scripts, limit).await?;
+            sync::to_disk(&tie, &shard.sync_key()?, &self.scripts, limit).await?;
         }
         let mut pipe = Pipeline::new();
         for cmd in self.scripts.load() {
             pipe.add_command(cmd);
         }
         tie.pipe(&pipe).await?.into_iter().try_for_each(|answer| answer.map(drop))
+    }
+
+    /// The index may have forgotten marks of sessions that other masters have: what
+    /// is on one disk says nothing of another.
+    async fn mark_again(&self, index: &Shard) {
+        for (address, shard) in self.servers.each().await {
+            let Some(shard) = shard.filter(|shard| !std::ptr::eq(&raw const **shard, index)) else {
+                continue;
+            };
+            if let Err(error) = self.mark_all(&shard).await {
+                // The mending of the index finds them, later.
+                tracing::warn!(%address, %error, "sessions in doubt were not marked again");
+            }
+        }
+    }
+
+    async fn mark_all(&self, shard: &Shard) -> StoreResult<()> {
+        let tie = Tie::open(&shard.client, &self.options, true).await?;
+        let mut cursor = "0".to_owned();
+        loop {
+            let find = self.scripts.find(&cursor, &self.keys.pattern(), LOOK, true);
+            let mut parts = Parts::new(tie.call(&find).await?)?;
+            cursor = parts.text()?;
+            let sessions = self.sessions(parts.value()?)?;
+            self.mark_recovering(&sessions).await?;
+            if cursor == "0" {
+                return Ok(());
+            }
+        }
+    }
+
+    fn mark_call(&self, sessions: &[SessionId]) -> Cmd {
+        let mut mark = self.scripts.recovering(Script::Index, 1);
+        mark.arg(self.keys.pending()).arg("pend");
+        for session in sessions {
+            mark.arg(session.as_str());
+        }
+        mark
+    }
+
+    async fn mark_recovering(&self, sessions: &[SessionId]) -> StoreResult<()> {
+        if sessions.is_empty() {
+            return Ok(());
+        }
+        self.index().call(&self.mark_call(sessions)).await.map(drop)
     }
 
     async fn walk_pending(&self, tie: &Tie) -> StoreResult<()> {
@@ -79,7 +181,8 @@ impl Core {
         loop {
             let mut pipe = Pipeline::with_capacity(2);
             pipe.add_command(self.scripts.exists());
-            pipe.add_command(self.scripts.find(&cursor, &self.keys.pattern(), LOOK));
+            let all = tie.is_clustered();
+            pipe.add_command(self.scripts.find(&cursor, &self.keys.pattern(), LOOK, all));
             let mut answers = tie.pipe(&pipe).await?.into_iter();
             let mut next = || answers.next().unwrap_or(Ok(Value::Nil));
             if Scripts::all_exist(next()?)? {
@@ -109,8 +212,13 @@ impl Core {
         Ok(found)
     }
 
-    /// What the meta hashes say, without the hot scripts.
-    async fn raw(&self, tie: &Tie, sessions: &[SessionId]) -> StoreResult<Vec<Loaded>> {
+    /// What the meta hashes say, without the hot scripts; a session that has left this
+    /// server is left out.
+    async fn raw(
+        &self,
+        tie: &Tie,
+        sessions: &[SessionId],
+    ) -> StoreResult<Vec<(SessionId, Loaded)>> {
         let mut pipe = Pipeline::with_capacity(sessions.len() + 1);
         pipe.cmd("TIME");
         for session in sessions {
@@ -118,61 +226,87 @@ impl Core {
         }
         let mut answers = tie.pipe(&pipe).await?.into_iter();
         let now = time(answers.next().unwrap_or(Ok(Value::Nil))?)?;
-        answers.map(|answer| Loaded::of(reply::raw(answer?)?, now)).collect()
+        let mut found = Vec::with_capacity(sessions.len());
+        for (session, answer) in sessions.iter().zip(answers) {
+            match answer? {
+                Value::Nil => {}
+                fields => found.push((session.clone(), Loaded::of(reply::raw(fields)?, now)?)),
+            }
+        }
+        Ok(found)
     }
 
     async fn freeze_again(&self, tie: &Tie, sessions: &[SessionId]) -> StoreResult<()> {
-        if sessions.is_empty() {
-            return Ok(());
-        }
         let mut todo = sessions.to_vec();
         for _ in 0..ATTEMPTS {
-            let mut pipe = Pipeline::new();
-            let mut tried = Vec::new();
-            for (session, found) in todo.iter().zip(self.raw(tie, &todo).await?) {
-                if self.add_freeze(&mut pipe, session, &found)? {
-                    tried.push(session.clone());
-                }
-            }
-            let answers = tie.pipe(&pipe).await?;
-            todo.clear();
-            // Two answers a session: its mark, then whether the step was written.
-            let mut answers = answers.into_iter();
-            for session in tried {
-                let (marked, written) = (answers.next(), answers.next());
-                marked.unwrap_or(Ok(Value::Nil))?;
-                if reply::number(written.unwrap_or(Ok(Value::Nil))?)? == 0 {
-                    todo.push(session);
-                }
-            }
             if todo.is_empty() {
                 return Ok(());
+            }
+            let mut marks = Vec::new();
+            let mut freezes = Vec::new();
+            for (session, found) in self.raw(tie, &todo).await? {
+                match self.freeze_call(&session, &found)? {
+                    Some(freeze) => freezes.push((session.clone(), freeze)),
+                    // In a cluster its mark may be forgotten, whatever it is in doubt of.
+                    None if tie.is_clustered() && found.snapshot.slot.pending() => {}
+                    None => continue,
+                }
+                marks.push(session);
+            }
+            todo.clear();
+            let mut pipe = Pipeline::with_capacity(freezes.len() + 1);
+            if tie.is_clustered() {
+                self.mark_recovering(&marks).await?;
+            } else if !marks.is_empty() {
+                pipe.add_command(self.mark_call(&marks));
+            }
+            let first = pipe.len();
+            let (tried, calls): (Vec<_>, Vec<_>) = freezes.into_iter().unzip();
+            for call in calls {
+                pipe.add_command(call);
+            }
+            let mut answers = tie.pipe(&pipe).await?.into_iter();
+            for marked in answers.by_ref().take(first) {
+                marked?;
+            }
+            for (session, written) in tried.into_iter().zip(answers) {
+                match written? {
+                    // It has just left this server.
+                    Value::Nil => {}
+                    written => {
+                        if reply::number(written)? == 0 {
+                            todo.push(session);
+                        }
+                    }
+                }
             }
         }
         Err(StoreError::Unavailable("others change sessions while they are recovered".to_owned()))
     }
 
-    /// Adds what `StoreRestarted` does to a session; `false` if that is nothing.
-    fn add_freeze(
-        &self,
-        pipe: &mut Pipeline,
-        session: &SessionId,
-        found: &Loaded,
-    ) -> StoreResult<bool> {
+    /// What `StoreRestarted` does to a session; `None` if that is nothing.
+    fn freeze_call(&self, session: &SessionId, found: &Loaded) -> StoreResult<Option<Cmd>> {
         let slot = &found.snapshot.slot;
         let event = Event::StoreRestarted;
         let step =
             protocol::step(slot, &self.scope.here, found.snapshot.now, &event).map_err(corrupt)?;
         if step.payload == Payload::Keep && step.slot == *slot {
-            return Ok(false);
+            return Ok(None);
         }
-        let mut mark = self.scripts.recovering(Script::Index, 1);
-        mark.arg(self.keys.pending()).arg("pend").arg(session.as_str());
-        pipe.add_command(mark);
         let keys = self.keys.session(session);
         let start = |count| self.scripts.recovering(Script::Apply, count);
-        pipe.add_command(apply_call(start, &keys, &event, found, &step));
-        Ok(true)
+        Ok(Some(apply_call(start, &keys, &event, found, &step)))
+    }
+}
+
+/// A replica learns no scripts: should it take over, that has to be noticed.
+async fn is_master(tie: &Tie) -> StoreResult<()> {
+    let mut info = redis::cmd("INFO");
+    info.arg("replication");
+    let text = reply::text(tie.call(&info).await?)?;
+    match options::info(&text, "role") {
+        Some("master") => Ok(()),
+        _ => Err(StoreError::Unavailable("the server is a replica by now".to_owned())),
     }
 }
 

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use redis::{Cmd, Pipeline, RedisWrite as _, Value};
+use redis::{Cmd, RedisWrite as _, Value};
 
 use super::Core;
 use super::encode::{self, short};
+use super::marks;
 use super::reply::{self, Parts, corrupt};
 use super::scripts::Script;
 use crate::protocol::Access;
@@ -29,7 +30,7 @@ impl Core {
         session: &SessionId,
         request: &BeginRequest,
     ) -> StoreResult<Begun> {
-        let answer = self.link.call(&self.begin_call(Script::Begin, session, request)).await;
+        let answer = self.at(session).call(&self.begin_call(Script::Begin, session, request)).await;
         match answer {
             Err(StoreError::Full) => self.begin_full(session, request).await,
             answer => self.begun(session, request, answer?),
@@ -40,7 +41,8 @@ impl Core {
     async fn begin_full(&self, session: &SessionId, request: &BeginRequest) -> StoreResult<Begun> {
         let mut known = request.clone();
         known.ask.create = None;
-        let answer = self.link.call(&self.begin_call(Script::BeginFull, session, &known)).await?;
+        let answer =
+            self.at(session).call(&self.begin_call(Script::BeginFull, session, &known)).await?;
         match self.begun(session, request, answer)? {
             Begun::Other { slot, .. }
                 if slot.record.is_none() && slot.pull.is_none() && request.ask.create.is_some() =>
@@ -130,21 +132,12 @@ impl Core {
         session: &SessionId,
         commit: &Commit,
     ) -> StoreResult<Committed> {
-        let call = self.commit_call(script, session, commit);
+        let cmd = self.commit_call(script, session, commit);
         if commit.outbox.is_empty() {
-            return committed(self.link.call(&call).await?);
+            return committed(self.at(session).call(&cmd).await?);
         }
-        // Marked first: a crash in between leaves a mark too many, never one too few.
-        let mut pipe = Pipeline::with_capacity(2);
-        pipe.add_command(self.mark(session));
-        pipe.add_command(call);
-        let mut answers = self.link.pipe(&pipe).await?.into_iter();
-        let marked = answers.next();
-        let answer = answers.next().ok_or_else(|| corrupt("a commit without an answer"))??;
-        if !matches!(marked, Some(Ok(_))) {
-            self.link.call(&self.mark(session)).await?;
-        }
-        committed(answer)
+        let change = marks::Change { cmd, marks: true, index: Vec::new(), witness: false };
+        committed(self.change(session, change).await?.0)
     }
 
     fn commit_call(&self, script: Script, session: &SessionId, commit: &Commit) -> Cmd {
@@ -179,7 +172,7 @@ impl Core {
     pub(super) async fn release(&self, session: &SessionId, lease: LeaseId) -> StoreResult<()> {
         let mut cmd = self.scripts.call(Script::Lease, &self.keys.session(session), "m");
         cmd.arg(short(lease.0)).arg("");
-        self.link.call(&cmd).await.map(drop)
+        self.at(session).call(&cmd).await.map(drop)
     }
 
     pub(super) async fn renew(
@@ -190,7 +183,7 @@ impl Core {
     ) -> StoreResult<bool> {
         let mut cmd = self.scripts.call(Script::Lease, &self.keys.session(session), "m");
         cmd.arg(short(lease.0)).arg(millis(ttl));
-        Ok(reply::number(self.link.call(&cmd).await?)? == 1)
+        Ok(reply::number(self.at(session).call(&cmd).await?)? == 1)
     }
 
     pub(super) async fn read(
@@ -215,7 +208,7 @@ impl Core {
             Read::ListLen(list) => cmd.arg("n").arg(list),
             Read::Keys => cmd.arg("k").arg(""),
         };
-        found(self.link.call(&cmd).await?)
+        found(self.at(session).call(&cmd).await?)
     }
 
     fn peek(&self, session: &SessionId, what: &str) -> Cmd {
@@ -231,12 +224,12 @@ impl Core {
     ) -> StoreResult<Option<WindowEntry>> {
         let mut cmd = self.peek(session, "w");
         cmd.arg(request.as_str());
-        let stored = reply::bytes(self.link.call(&cmd).await?)?;
+        let stored = reply::bytes(self.at(session).call(&cmd).await?)?;
         stored.map(|stored| reply::window_entry(&stored)).transpose()
     }
 
     pub(super) async fn dump(&self, session: &SessionId) -> StoreResult<Option<FieldMap>> {
-        found(self.link.call(self.peek(session, "d").arg("")).await?)
+        found(self.at(session).call(self.peek(session, "d").arg("")).await?)
     }
 
     pub(super) async fn outbox(
@@ -244,14 +237,14 @@ impl Core {
         session: &SessionId,
         limit: usize,
     ) -> StoreResult<Vec<OutboxEntry>> {
-        let answer = self.link.call(self.peek(session, "o").arg(limit)).await?;
+        let answer = self.at(session).call(self.peek(session, "o").arg(limit)).await?;
         Parts::new(answer)?.map(reply::outbox_entry).collect()
     }
 
     pub(super) async fn delivered(&self, session: &SessionId, entry: &str) -> StoreResult<()> {
         let mut cmd = self.scripts.call(Script::Delivered, &self.keys.session(session), "mx");
         cmd.write_arg_fmt(format_args!("{entry}{}", reply::AFTER_ID));
-        self.link.call(&cmd).await.map(drop)
+        self.at(session).call(&cmd).await.map(drop)
     }
 }
 

@@ -111,10 +111,12 @@ impl Scripts {
         cmd
     }
 
-    /// Looks over some keys for sessions that had agreed to a move.
-    pub(super) fn find(&self, cursor: &str, pattern: &str, count: usize) -> Cmd {
+    /// Looks over some keys for sessions that had agreed to a move, or with `pending`
+    /// for all about which somebody has to be asked or told something.
+    pub(super) fn find(&self, cursor: &str, pattern: &str, count: usize, pending: bool) -> Cmd {
         let mut cmd = Cmd::new();
         cmd.arg("EVAL").arg(&self.find).arg(0).arg(cursor).arg(pattern).arg(count);
+        cmd.arg(u8::from(pending));
         cmd
     }
 

@@ -1,16 +1,17 @@
 //! Protocol steps: load, decide in Rust, write if nothing changed in between.
 
-use redis::{Cmd, Pipeline, Value};
+use redis::{Cmd, Value};
 
 use super::Core;
 use super::encode::{self, FIELDS, Raw};
 use super::keys::{SessionKeys, WHOLE};
+use super::marks::Change;
 use super::reply::{self, Parts, corrupt};
 use super::scripts::Script;
-use super::sync::Run;
+use super::shard::Witness;
 use crate::protocol::{self, Event, Payload, Refusal, Reply, Step};
 use crate::session::{Millis, NodeName, Nonce, Record, SessionId, Slot};
-use crate::store::{Durability, Promise, Snapshot, StoreError, StoreResult};
+use crate::store::{Durability, Snapshot, StoreError, StoreResult};
 
 /// A session on which others write without a pause is left alone after this
 /// many attempts. What requests do to it does not count: it is not compared.
@@ -23,7 +24,7 @@ pub(super) struct Loaded {
     pub(super) snapshot: Snapshot,
     /// Whether all pages of the pull that was asked about are there.
     staged: bool,
-    run: Option<Run>,
+    witness: Option<Witness>,
 }
 
 /// What became of an attempt to write.
@@ -39,10 +40,9 @@ impl Core {
     }
 
     pub(super) async fn durable_snapshot(&self, session: &SessionId) -> StoreResult<Snapshot> {
-        let waits = self.server.promise == Promise::WaitAof;
-        let found = self.load(session, None, waits).await?;
-        if let Some(run) = found.run {
-            self.syncer.wait(&self.keys, &self.scripts, &run).await?;
+        let found = self.load(session, None, self.servers.waits()).await?;
+        if let Some(witness) = found.witness {
+            witness.on_disk().await?;
         }
         Ok(found.snapshot)
     }
@@ -62,20 +62,14 @@ impl Core {
         &self,
         session: &SessionId,
         stage: Option<Nonce>,
-        ask_run: bool,
+        witness: bool,
     ) -> StoreResult<Loaded> {
         let call = self.load_call(session, stage);
-        if !ask_run {
-            return loaded(self.link.call(&call).await?);
+        if !witness {
+            return loaded(self.at(session).call(&call).await?);
         }
-        let mut pipe = Pipeline::with_capacity(2);
-        pipe.add_command(call);
-        Run::ask(&mut pipe);
-        let mut answers = self.link.pipe(&pipe).await?.into_iter();
-        let mut next = || answers.next().unwrap_or(Ok(Value::Nil));
-        let mut found = loaded(next()?)?;
-        found.run = Some(Run::read(next()?)?);
-        Ok(found)
+        let (answer, witness) = self.at(session).witnessed(&call).await?;
+        Ok(Loaded { witness, ..loaded(answer)? })
     }
 
     pub(super) async fn step(
@@ -84,7 +78,7 @@ impl Core {
         event: &Event,
         durability: Durability,
     ) -> StoreResult<Result<Reply, Refusal>> {
-        let wait = durability == Durability::Synced && self.server.promise == Promise::WaitAof;
+        let wait = durability == Durability::Synced && self.servers.waits();
         let stage = match event {
             Event::Install { pull } => Some(pull.nonce),
             _ => None,
@@ -92,20 +86,20 @@ impl Core {
         let mut outdated = false;
         for _ in 0..ATTEMPTS {
             let found = self.load(session, stage, wait).await?;
-            let (answer, run) = match self.decide(event, &found) {
-                Err(refusal) => (Err(refusal), found.run),
+            let (answer, witness) = match self.decide(event, &found) {
+                Err(refusal) => (Err(refusal), found.witness),
                 Ok(step) if step.payload == Payload::Keep && step.slot == found.snapshot.slot => {
-                    (Ok(step.reply), found.run)
+                    (Ok(step.reply), found.witness)
                 }
                 Ok(step) => match self.apply(session, event, &found, &step, wait).await? {
                     (Applied::Conflict, _) => {
                         outdated = true;
                         continue;
                     }
-                    (Applied::NotStaged, run) => (Err(Refusal::NoSuchMove), run),
-                    (Applied::Written, run) => {
+                    (Applied::NotStaged, witness) => (Err(Refusal::NoSuchMove), witness),
+                    (Applied::Written, witness) => {
                         outdated = false;
-                        (Ok(step.reply), run)
+                        (Ok(step.reply), witness)
                     }
                 },
             };
@@ -115,8 +109,8 @@ impl Core {
             }
             // Whatever is said may rest on a write that is not on disk yet, this
             // one or one before it: the answer that nothing changes waits too.
-            if let Some(run) = run {
-                self.syncer.wait(&self.keys, &self.scripts, &run).await?;
+            if let Some(witness) = witness {
+                witness.on_disk().await?;
             }
             return Ok(answer);
         }
@@ -142,41 +136,23 @@ impl Core {
         event: &Event,
         found: &Loaded,
         step: &Step,
-        ask_run: bool,
-    ) -> StoreResult<(Applied, Option<Run>)> {
+        witness: bool,
+    ) -> StoreResult<(Applied, Option<Witness>)> {
         let keys = self.keys.session(session);
         let start = |count| self.scripts.start(Script::Apply, count, 1024);
-        let mut pipe = Pipeline::new();
-        let marks = step.slot.pending();
-        if marks {
-            // Marked first: a crash in between leaves a mark too many, never one
-            // too few.
-            pipe.add_command(self.mark(session));
-        }
-        pipe.add_command(apply_call(start, &keys, event, found, step));
-        let index = self.index_calls(session, &found.snapshot.slot, &step.slot);
-        let told = index.len();
-        for call in index {
-            pipe.add_command(call);
-        }
-        if ask_run {
-            Run::ask(&mut pipe);
-        }
-        let mut answers = self.link.pipe(&pipe).await?.into_iter();
-        let mut next = || answers.next().unwrap_or(Ok(Value::Nil));
-        let marked = if marks { next().is_ok() } else { true };
-        let written = match reply::number(next()?)? {
+        let change = Change {
+            cmd: apply_call(start, &keys, event, found, step),
+            marks: step.slot.pending(),
+            index: self.index_calls(session, &found.snapshot.slot, &step.slot),
+            witness,
+        };
+        let (answer, witness) = self.change(session, change).await?;
+        let written = match reply::number(answer)? {
             0 => Applied::Conflict,
             1 => Applied::Written,
             _ => Applied::NotStaged,
         };
-        // The index may lag; what it misses is mended.
-        (0..told).for_each(|_| drop(next()));
-        let run = if ask_run { Some(Run::read(next()?)?) } else { None };
-        if !marked {
-            self.link.call(&self.mark(session)).await?;
-        }
-        Ok((written, run))
+        Ok((written, witness))
     }
 }
 
@@ -193,7 +169,7 @@ fn loaded(answer: Value) -> StoreResult<Loaded> {
         fields: parts.number()?,
     };
     let staged = parts.number()? == 1;
-    Ok(Loaded { raw, snapshot, staged, run: None })
+    Ok(Loaded { raw, snapshot, staged, witness: None })
 }
 
 impl Loaded {
@@ -201,7 +177,7 @@ impl Loaded {
     pub(super) fn of(raw: Raw, now: Millis) -> StoreResult<Self> {
         let slot = raw.decode().map_err(corrupt)?;
         let snapshot = Snapshot { slot, now, ..Snapshot::default() };
-        Ok(Self { raw, snapshot, staged: false, run: None })
+        Ok(Self { raw, snapshot, staged: false, witness: None })
     }
 }
 

@@ -12,7 +12,6 @@ use redis::{Pipeline, Value};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use super::keys::Keys;
 use super::link::{Link, Tie};
 use super::options::{RedisOptions, info};
 use super::reply::{self, Parts};
@@ -68,14 +67,14 @@ impl Syncer {
     }
 
     /// Returns when everything that `run` had answered before this call is on disk.
-    pub(super) async fn wait(&self, keys: &Keys, scripts: &Scripts, run: &Run) -> StoreResult<()> {
+    pub(super) async fn wait(&self, key: &str, scripts: &Scripts, run: &Run) -> StoreResult<()> {
         let ticket = self.asked.fetch_add(1, Ordering::SeqCst) + 1;
         let mut last = self.last.lock().await;
         let outcome = match &*last {
             Some(done) if done.up_to >= ticket => done.outcome.clone(),
             _ => {
                 let up_to = self.asked.load(Ordering::SeqCst);
-                let outcome = self.to_disk(keys, scripts).await;
+                let outcome = self.to_disk(key, scripts).await;
                 *last = Some(Last { up_to, outcome: outcome.clone() });
                 outcome
             }
@@ -89,9 +88,9 @@ impl Syncer {
         }
     }
 
-    async fn to_disk(&self, keys: &Keys, scripts: &Scripts) -> StoreResult<Run> {
+    async fn to_disk(&self, key: &str, scripts: &Scripts) -> StoreResult<Run> {
         let mut write = scripts.start(Script::Index, 1, 64);
-        write.arg(keys.sync()).arg("incr");
+        write.arg(key).arg("incr");
         let mut pipe = Pipeline::with_capacity(3);
         pipe.add_command(write);
         pipe.cmd("WAITAOF").arg(1).arg(0).arg(self.timeout_ms);
@@ -103,12 +102,12 @@ impl Syncer {
 /// The same while recovering, over a connection that ends with the process.
 pub(super) async fn to_disk(
     tie: &Tie,
-    keys: &Keys,
+    key: &str,
     scripts: &Scripts,
     timeout_ms: u64,
 ) -> StoreResult<()> {
     let mut write = scripts.recovering(Script::Index, 1);
-    write.arg(keys.sync()).arg("incr");
+    write.arg(key).arg("incr");
     let mut pipe = Pipeline::with_capacity(3);
     pipe.add_command(write);
     pipe.cmd("WAITAOF").arg(1).arg(0).arg(timeout_ms);
@@ -124,15 +123,11 @@ const WAITS: [u64; 3] = [3000, 500, 500];
 /// Some servers (Redis 7.4, Valkey 8) answer it at once unless a sync is under way.
 /// With `everysec` a server begins a sync at most once a second, so that three
 /// writes, each waited for, take two seconds or more.
-pub(super) async fn keeps_its_word(
-    link: &Link,
-    keys: &Keys,
-    scripts: &Scripts,
-) -> StoreResult<bool> {
+pub(super) async fn keeps_its_word(link: &Link, key: &str, scripts: &Scripts) -> StoreResult<bool> {
     let began = Instant::now();
     for limit in WAITS {
         let mut write = scripts.recovering(Script::Index, 1);
-        write.arg(keys.sync()).arg("incr");
+        write.arg(key).arg("incr");
         let mut pipe = Pipeline::with_capacity(2);
         pipe.add_command(write);
         pipe.cmd("WAITAOF").arg(1).arg(0).arg(limit);
@@ -169,7 +164,6 @@ mod tests {
     use std::sync::atomic::AtomicUsize;
 
     use super::*;
-    use crate::session::FunctionName;
 
     /// A server that takes a moment for each `WAITAOF`, and counts them.
     struct Slow {
@@ -237,10 +231,9 @@ mod tests {
         let options = RedisOptions::default();
         let link = Link::open(client, &options).await.unwrap();
         let syncer = Syncer::new(&link, &options);
-        let keys = Keys::new("f", &FunctionName::new("cart").unwrap());
         let scripts = Scripts::new("cart");
         let run = Run(run.to_owned());
-        let all = (0..waiters).map(|_| syncer.wait(&keys, &scripts, &run));
+        let all = (0..waiters).map(|_| syncer.wait("f:cart:sync", &scripts, &run));
         futures_util::future::join_all(all).await
     }
 

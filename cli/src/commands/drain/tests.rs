@@ -1,0 +1,75 @@
+use super::*;
+use crate::client::tests::{Nodes, function};
+
+fn status(state: &str, moved: u64, left: u64) -> Value {
+    json!({ "state": state, "moved": moved, "left": left, "failing": 0 })
+}
+
+fn node_status(drain: &Value) -> Value {
+    json!({
+        "node": "navigli", "function": "cart", "version": "0.1.0", "wire_version": 1,
+        "sessions": drain["left"], "pending": 0, "in_flight": 0, "moves": 0,
+        "status": "accept", "promise": "always", "barred": [], "store": "ok", "drain": drain,
+    })
+}
+
+async fn end(states: &[(&str, Value)], at_most: Option<Duration>) -> (Vec<Far>, End) {
+    let nodes = Nodes::start().await;
+    nodes.answers("navigli", "cart", "POST", "/_/drain", 200, &status("moving", 0, 9)).await;
+    for (function, drain) in states {
+        nodes.answers("navigli", function, "GET", "/_/status", 200, &node_status(drain)).await;
+    }
+    let topology = nodes.topology();
+    let navigli = node(&topology, &NodeName::new("navigli").unwrap()).unwrap();
+    let client = nodes.client();
+    let drain = Drain { client: &client, node: navigli, functions: vec![function("cart")] };
+    let far = drain.tell(DrainAction::Start).await.unwrap();
+    assert_eq!(nodes.last_body("navigli").await, json!({ "action": "start" }));
+    drain.watch(far, at_most, Progress::new(navigli, true)).await.unwrap()
+}
+
+#[tokio::test]
+async fn it_waits_until_no_session_is_left() {
+    let (far, how) = end(&[("cart", status("empty", 9, 0))], None).await;
+    assert_eq!((how, total(&far).moved), (End::Empty, 9));
+    let at_most = Some(Duration::from_millis(600));
+    let (far, how) = end(&[("cart", status("moving", 4, 5))], at_most).await;
+    assert_eq!((how, total(&far).left), (End::Late, 5));
+    let (_, how) = end(&[("cart", Value::Null)], None).await;
+    assert_eq!(how, End::Stopped);
+}
+
+#[tokio::test]
+async fn what_is_left_and_why_is_told() {
+    let nodes = Nodes::start().await;
+    let topology = nodes.topology();
+    let navigli = node(&topology, &NodeName::new("navigli").unwrap()).unwrap();
+    let far = |drain: Value| {
+        vec![Far { function: function("cart"), status: serde_json::from_value(drain).unwrap() }]
+    };
+    let waiting = far(json!({
+        "state": "waiting", "moved": 7, "left": 3, "failing": 2,
+        "reasons": [{ "why": "milan refuses: no room", "sessions": 2 }],
+        "waits_for": "milan refuses: no room",
+    }));
+    assert_eq!(
+        text(navigli, &waiting),
+        "cart at `navigli`: waiting, 7 moved, 3 left, 2 failing\n  waits: milan refuses: no \
+         room\n  2 sessions cannot go: milan refuses: no room"
+    );
+    assert_eq!(
+        unfinished(navigli, &waiting),
+        "`navigli` is not empty; 3 sessions are left, and it goes on"
+    );
+    let off = far(status("off", 0, 1));
+    assert_eq!(unfinished(navigli, &off), "`navigli` is not being drained; 1 session is left");
+    assert_eq!(plain(navigli, &waiting)["functions"][0]["function"], "cart");
+}
+
+#[tokio::test]
+async fn the_root_is_not_drained() {
+    let nodes = Nodes::start().await;
+    let topology = nodes.topology();
+    let error = drainable(&topology, &NodeName::new("italy").unwrap()).unwrap_err();
+    assert!(error.to_string().contains("is the root and cannot be drained"), "{error}");
+}
