@@ -11,7 +11,7 @@ help: ## Say what there is to make
 
 .PHONY: build
 build: ## Build everything, as it is released
-	$(CARGO) build --workspace --release
+	$(CARGO) build --workspace --release --exclude funicular-simulator
 
 .PHONY: check
 check: ## See whether everything compiles, tests included
@@ -63,6 +63,13 @@ test: setup ## Run all tests and say how many there were
 	  $(CARGO) test --workspace --lib --bins --tests --no-fail-fast $(TOTAL); \
 	fi
 	$(CARGO) test --workspace --doc $(TOTAL)
+
+SEEDS ?= 1..256
+THREADS ?= 1
+.PHONY: sim
+sim: ## Run seeds of the simulator: SEEDS=1..100000 THREADS=2, or REPLAY=17
+	$(CARGO) build --release -p funicular-simulator
+	target/release/simulate $(if $(REPLAY),--replay $(REPLAY),$(SEEDS) --threads $(THREADS)) $(SIM)
 
 .PHONY: model
 model: ## Explore the protocol within larger bounds (minutes), or SCOPE="crashes moves=3"

@@ -123,6 +123,7 @@ pub const VARIABLES: &[(&str, &str)] = &[
     ("max_moves_out", "16"),
     ("max_moves_pair", "8"),
     ("max_moves_waiting", "256"),
+    ("precopy_min", "65536"),
 ];
 
 struct Reader<'a>(&'a dyn Lookup);
@@ -259,6 +260,7 @@ fn node_config(reader: &Reader<'_>) -> Result<NodeConfig, ConfigError> {
     reader.parsed("max_moves_out", &mut config.max_moves_out)?;
     reader.parsed("max_moves_pair", &mut config.max_moves_pair)?;
     reader.parsed("max_moves_waiting", &mut config.max_moves_waiting)?;
+    reader.parsed("precopy_min", &mut config.precopy_min)?;
     let short = Duration::from_millis(50);
     if config.lease_ttl < short || config.recovery_interval < short {
         let why = "lease_ttl and recovery_interval are at least 50ms";

@@ -11,7 +11,7 @@ use funicular::session::fields::FieldMap;
 use funicular::session::packet::Totals;
 use funicular::session::{
     Change, Digest, Epoch, FunctionName, Incarnation, LeaseId, Life, NodeName, Nonce, OutboxEntry,
-    Pull, RequestId, SessionId, StoredResponse, Transfer,
+    Page, Pull, RequestId, SessionId, StoredResponse, Transfer,
 };
 use funicular::store::memory::MemoryStore;
 use funicular::store::redis::{RedisOptions, RedisStore};
@@ -301,10 +301,53 @@ impl Move {
         assert_eq!(source.step(&self.id, &event).await, Ok(Reply::Changed));
     }
 
+    /// A page of the session, which is being served.
+    pub async fn copied(&self, source: &Bench, cursor: Option<&str>) -> Result<Page, Refusal> {
+        source.store.copy(&self.id, self.pull.nonce, cursor).await.expect("the store answers")
+    }
+
+    /// A page of the session, which is frozen.
+    pub async fn exported(&self, source: &Bench, cursor: Option<&str>) -> Result<Page, Refusal> {
+        source.store.export(&self.id, self.pull.nonce, cursor).await.expect("the store answers")
+    }
+
+    pub async fn stage(&self, target: &Bench, page: &Page) -> Staged {
+        let wire = Page::decode(&page.encode_small()).expect("the page reads");
+        assert_eq!(&wire, page);
+        target.store.stage(&self.id, self.pull.nonce, page).await.expect("the store answers")
+    }
+
+    /// Copies until nothing has changed since; says where that is.
+    pub async fn copy(&self, source: &Bench, target: &Bench) -> (String, usize) {
+        let mut cursor: Option<String> = None;
+        for pages in 1.. {
+            let page = self.copied(source, cursor.as_deref()).await.expect("it is being copied");
+            assert_eq!(page.first, cursor.is_none());
+            assert_eq!(self.stage(target, &page).await, Staged::More);
+            cursor = page.next;
+            let copied = page.copied.expect("how far it is");
+            if copied.walked && copied.at == copied.changes {
+                return (cursor.expect("a copy has no end"), pages);
+            }
+        }
+        unreachable!("it was copied")
+    }
+
     /// Carries all pages over the wire's form, each `times` times.
     pub async fn carry(&self, source: &Bench, target: &Bench, times: usize) -> (Totals, usize) {
+        self.carry_since(source, target, times, None).await
+    }
+
+    /// Carries what is left after a copy.
+    pub async fn carry_since(
+        &self,
+        source: &Bench,
+        target: &Bench,
+        times: usize,
+        since: Option<String>,
+    ) -> (Totals, usize) {
         let nonce = self.pull.nonce;
-        let mut cursor: Option<String> = None;
+        let mut cursor = since;
         let mut pages = 0;
         loop {
             let page = source.store.export(&self.id, nonce, cursor.as_deref()).await;
@@ -316,7 +359,7 @@ impl Move {
                 "a page of {} bytes",
                 wire.len()
             );
-            let page = funicular::session::Page::decode(&wire).expect("the page reads");
+            let page = Page::decode(&wire).expect("the page reads");
             pages += 1;
             for _ in 0..times {
                 let staged = target.store.stage(&self.id, nonce, &page).await;

@@ -5,7 +5,6 @@
 //! - [`mod@bench`]: a store on the bench: how a test writes to a session in one line
 //! - [`conformance`]: the checks that every store must pass
 //! - [`tree`]: a tree of real processes, each node with its own Redis or memory
-//! - [`links`]: what is between the nodes of a tree, and how it fails
 //! - [`ports`]: ports that belong to one test at a time
 //! - [`client`]: a client as people write them: follows 307, repeats safely
 //! - [`people`]: curl and Python's requests
@@ -23,7 +22,7 @@ pub mod cluster;
 pub mod command_line;
 pub mod conformance;
 pub mod judge;
-pub mod links;
+pub mod link;
 pub mod load;
 pub mod moves;
 pub mod operator;

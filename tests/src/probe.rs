@@ -8,6 +8,7 @@ use funicular::prelude::*;
 /// - `POST /log` appends the body and answers its position (from 0)
 /// - `GET /log` answers the whole log as a JSON list of texts
 /// - `PUT /value/{key}` and `GET /value/{key}`: raw values
+/// - `POST /many?from=&count=` sets that many small values, from `many-{from}` on
 /// - `POST /slow?ms=` appends after a while
 /// - `POST /receipt` appends and answers 201 with headers of its own
 /// - `POST /large?bytes=` appends and answers that many bytes
@@ -23,6 +24,7 @@ pub fn function() -> Function {
         .on("GET /log", log)
         .on("PUT /value/{key}", put)
         .on("GET /value/{key}", get)
+        .on("POST /many", many)
         .on("POST /slow", slow)
         .on("POST /receipt", receipt)
         .on("POST /large", large)
@@ -62,6 +64,14 @@ async fn get(_: &(), request: Request, db: &ReadDb) -> Result<Response> {
     let value = db.get(request.param("key")?).await?;
     let value = value.ok_or_else(|| Error::not_found("no such value"))?;
     Ok(Response::bytes("application/octet-stream", value))
+}
+
+async fn many(_: &(), request: Request, db: &mut EdgeDb) -> Result<Response> {
+    let number = |name| request.query(name).and_then(|text| text.parse::<u32>().ok()).unwrap_or(0);
+    for key in number("from")..number("from") + number("count") {
+        db.set(&format!("many-{key}"), key.to_string())?;
+    }
+    Ok(Response::status(StatusCode::NO_CONTENT))
 }
 
 fn while_asked(request: &Request) -> Duration {

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use crate::cluster::RedisCluster;
-use crate::links::{Link, Way};
+use crate::link::Link;
 use crate::operator::Operator;
 use crate::ports::Port;
 use crate::redis::{RedisServer, Setup, hasty_server, waitaof_server};
@@ -108,7 +108,6 @@ pub struct Site {
     pub redis: Option<RedisServer>,
     settings: BTreeMap<String, String>,
     log: PathBuf,
-    link: Option<Link>,
 }
 
 /// A tree of running processes.
@@ -120,6 +119,7 @@ pub struct Tree {
     function: &'static str,
     dir: TempDir,
     topology: String,
+    links: BTreeMap<&'static str, Link>,
 }
 
 impl Tree {
@@ -172,18 +172,22 @@ impl Plan {
         self
     }
 
-    /// Nodes call each other through [`links`](crate::links) that can fail.
+    /// Nodes reach each other over links that can be cut.
     #[must_use]
-    pub fn links(mut self) -> Self {
+    pub fn with_links(mut self) -> Self {
         self.links = true;
         self
     }
 
-    fn topology(&self, ports: &BTreeMap<&str, Port>, links: &BTreeMap<&str, Link>) -> String {
+    fn topology(
+        &self,
+        ports: &BTreeMap<&str, Port>,
+        links: &BTreeMap<&'static str, Link>,
+    ) -> String {
         fn write(
             out: &mut String,
             plan: &Plan,
-            (ports, links): (&BTreeMap<&str, Port>, &BTreeMap<&str, Link>),
+            (ports, links): (&BTreeMap<&str, Port>, &BTreeMap<&'static str, Link>),
             name: &str,
             depth: usize,
         ) {
@@ -193,7 +197,7 @@ impl Plan {
             let _ = writeln!(out, "{dash}name: {name}");
             let _ = writeln!(out, "{pad}gateway: http://127.0.0.1:{}", ports[name].number());
             if let Some(link) = links.get(name) {
-                let _ = writeln!(out, "{pad}internal: http://127.0.0.1:{}", link.number());
+                let _ = writeln!(out, "{pad}internal: http://127.0.0.1:{}", link.port());
             }
             if plan.entries.contains(&name) {
                 let _ = writeln!(out, "{pad}entry: true");
@@ -220,8 +224,8 @@ impl Plan {
             self.shape.iter().map(|(name, _, _)| (*name, Port::free())).collect();
         let mut links = BTreeMap::new();
         if self.links {
-            for (name, port) in &ports {
-                links.insert(*name, Link::to(port.number()).await);
+            for (name, _, _) in self.shape {
+                links.insert(*name, Link::to(ports[name].number()).await);
             }
         }
         let topology = self.topology(&ports, &links);
@@ -273,11 +277,10 @@ impl Plan {
                 settings.entry(setting.to_owned()).or_insert(value);
             }
             let log = dir.path().join(format!("{name}.log"));
-            let link = links.remove(name);
-            let site = Site { name, port, process: None, redis, settings, log, link };
+            let site = Site { name, port, process: None, redis, settings, log };
             sites.insert(*name, site);
         }
-        let mut tree = Tree { sites, cluster, function: self.function, dir, topology };
+        let mut tree = Tree { sites, cluster, function: self.function, dir, topology, links };
         for site in tree.sites.values_mut() {
             site.launch();
         }
@@ -329,6 +332,11 @@ impl Tree {
     /// One node.
     pub fn site(&mut self, node: &str) -> &mut Site {
         self.sites.get_mut(node).expect("a node of the tree")
+    }
+
+    /// The way of the other nodes to this one.
+    pub fn link(&self, node: &str) -> &Link {
+        &self.links[node]
     }
 
     /// Whether a node's Redis has this text anywhere; `None` without a Redis.
@@ -510,6 +518,25 @@ impl Site {
         self.ready().await;
     }
 
+    /// From now on the most memory that the process holds is counted anew.
+    pub fn forget_peak(&self) {
+        let process = self.process.as_ref().expect("it runs");
+        std::fs::write(format!("/proc/{}/clear_refs", process.id()), "5").expect("a new count");
+    }
+
+    /// The memory that the process holds and the most that it held, in bytes.
+    pub fn memory(&self) -> (u64, u64) {
+        let process = self.process.as_ref().expect("it runs");
+        let path = format!("/proc/{}/status", process.id());
+        let status = std::fs::read_to_string(path).expect("its status");
+        let line = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("a line");
+            let kib = line.split_whitespace().next().expect("a number");
+            kib.parse::<u64>().expect("a number") * 1024
+        };
+        (line("VmRSS:"), line("VmHWM:"))
+    }
+
     /// SIGSTOP.
     pub fn pause(&self) {
         self.signal("-STOP");
@@ -518,11 +545,6 @@ impl Site {
     /// SIGCONT.
     pub fn resume(&self) {
         self.signal("-CONT");
-    }
-
-    /// How other nodes reach it from now on.
-    pub fn way(&self, way: Way) {
-        self.link.as_ref().expect("a tree with links").set(way);
     }
 
     /// Its Redis.

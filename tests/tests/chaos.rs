@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use funicular_tests::client::Client;
 use funicular_tests::judge::{Fault, History, Outcome, Read, Write};
-use funicular_tests::links::Way;
+use funicular_tests::link::Way;
 use funicular_tests::load::code;
 use funicular_tests::tree::{Held, Store, Tree};
 use rand::rngs::StdRng;
@@ -252,7 +252,7 @@ impl Director {
             Failure::Stop => site.pause(),
             Failure::RedisKill => site.redis().kill9(),
             Failure::RedisStop => site.redis().pause(),
-            Failure::Way(way) => site.way(way),
+            Failure::Way(way) => self.tree.link(plan.node).set(way),
         }
         self.running.push(Running { plan, until: Instant::now() + plan.lasts });
         if plan.failure == Failure::Kill {
@@ -273,7 +273,7 @@ impl Director {
             Failure::Stop => site.resume(),
             Failure::RedisKill => site.redis().restart(),
             Failure::RedisStop => site.redis().resume(),
-            Failure::Way(_) => site.way(Way::Open),
+            Failure::Way(_) => self.tree.link(plan.node).mend(),
         }
     }
 
@@ -394,7 +394,7 @@ async fn g1_g2_g3_g7_whatever_fails_nothing_is_lost_and_nothing_happens_twice() 
     let seconds = setting("FUNICULAR_CHAOS_SECONDS", 45);
     let seed = setting("FUNICULAR_CHAOS_SEED", rand::random::<u32>().into());
     println!("again: make chaos SECONDS={seconds} SEED={seed}");
-    let plan = Tree::italy(Store::Redis("always")).links().set("session_wait", "2s");
+    let plan = Tree::italy(Store::Redis("always")).with_links().set("session_wait", "2s");
     let plan = plan.set("recovery_interval", "1s").set("leaving_reads", "300ms");
     let tree = plan.set("lease_ttl", "3s").set("peer_timeout", "1s").start().await;
     let client = Client::new(tree.gateway("navigli"), "any");

@@ -3,7 +3,7 @@
 use funicular::store::WindowLimits;
 use funicular_tests::bench::{Bench, Kind};
 use funicular_tests::cluster::RedisCluster;
-use funicular_tests::conformance::{data, index, moves, recovery, requests, window};
+use funicular_tests::conformance::{copies, data, index, moves, recovery, requests, window};
 use funicular_tests::redis::Setup;
 use std::sync::Arc;
 use std::time::Duration;
@@ -137,6 +137,17 @@ on_each_pair! {
         g1_only_a_frozen_session_is_exported
         g3_the_window_moves_along
         g3_a_commit_is_known_after_the_session_left;
+    copies:
+        g2_a_copied_session_is_the_same
+        g2_a_copy_goes_on_where_it_was
+        g2_a_copy_begins_anew
+        g2_a_copy_ends_with_its_move
+        g2_a_restarted_store_knows_no_copy
+        g2_pages_of_two_versions_are_not_mixed
+        g3_the_window_is_copied_too
+        g3_an_id_that_is_committed_again_is_copied_again
+        g6_the_freeze_carries_what_changed_since
+        g2_fields_that_come_and_go_end_a_copy;
     recovery:
         g7_a_source_in_doubt_learns_yes
         g7_a_source_in_doubt_learns_no_and_goes_on

@@ -255,6 +255,11 @@ async fn a_token_leads_from_the_second_edge_to_the_session(store: Store) {
     let read = client.send_with(Method::GET, "/log", "", &with_token).await.expect(200);
     assert_eq!(read.json::<Vec<String>>(), ["n", "by token"]);
     assert_eq!(log(&tree, "brera").await, ["b"]);
+    // Nor does it go after the other one from where that has left.
+    let mut client = Client::new(tree.gateway("brera"), "s");
+    let read = client.send_with(Method::GET, "/log", "", &with_token).await.expect(200);
+    assert_eq!(read.hops, [format!("{}/log", tree.gateway("navigli"))]);
+    assert_eq!(read.json::<Vec<String>>(), ["n", "by token"]);
 }
 
 async fn g8_a_token_changes_no_record(store: Store) {

@@ -95,6 +95,11 @@ fn text(places: &[Place<'_, Value>]) -> String {
     if !rows.is_empty() {
         parts.push(table(&heads, &rows));
     }
+    let copies: Vec<String> =
+        answered.iter().flat_map(|(place, status)| copies(place, status)).collect();
+    if !copies.is_empty() {
+        parts.push(copies.join("\n"));
+    }
     let errors: Vec<String> =
         places.iter().filter_map(|place| Some(place.said.as_ref().err()?.to_string())).collect();
     if !errors.is_empty() {
@@ -104,6 +109,26 @@ fn text(places: &[Place<'_, Value>]) -> String {
         parts.push("no node has a function".to_owned());
     }
     parts.join("\n\n")
+}
+
+/// One line for each session that a node copies right now.
+fn copies(place: &Place<'_, Value>, status: &Value) -> Vec<String> {
+    let line = |copy: &Value| {
+        let bytes = |member: &str| size(copy[member].as_u64().unwrap_or_default());
+        let round = match copy["round"].as_u64() {
+            None | Some(0) => String::new(),
+            Some(round) => format!(", round {round}"),
+        };
+        format!(
+            "{} copies {} from {}: {} of {}{round}",
+            place.node.name,
+            copy["session"].as_str().unwrap_or(NONE),
+            copy["from"].as_str().unwrap_or(NONE),
+            bytes("copied"),
+            bytes("bytes"),
+        )
+    };
+    status["copies"].as_array().into_iter().flatten().map(line).collect()
 }
 
 fn cell(status: &Value, member: &str) -> String {
@@ -157,6 +182,31 @@ mod tests {
             text(&places),
             "NODE         FUNCTION   BYTES\nitaly        cart      2.0 kB\n  milan      cart      \
              2.0 kB\n    navigli  cart      2.0 kB"
+        );
+    }
+
+    #[tokio::test]
+    async fn copies_are_shown_with_how_far_they_are() {
+        let nodes = Nodes::start().await;
+        let copies = json!([
+            { "session": "4f2a", "from": "navigli", "copied": 4096, "bytes": 8192, "round": 0 },
+            { "session": "77aa", "from": "italy", "copied": 9216, "bytes": 8192, "round": 2 },
+        ]);
+        let status = json!({ "bytes": 2048, "copies": copies });
+        nodes.answers("milan", "cart", "GET", "/_/status", 200, &status).await;
+        for node in ["italy", "navigli"] {
+            let copies = json!({ "bytes": 2048, "copies": [] });
+            nodes.answers(node, "cart", "GET", "/_/status", 200, &copies).await;
+        }
+        let topology = nodes.topology();
+        let places = ask(&nodes.client(), &topology, Some(&function("cart"))).await;
+        let text = text(&places);
+        assert!(
+            text.ends_with(
+                "\n\nmilan copies 4f2a from navigli: 4.1 kB of 8.2 kB\n\
+                 milan copies 77aa from italy: 9.2 kB of 8.2 kB, round 2"
+            ),
+            "{text}"
         );
     }
 }

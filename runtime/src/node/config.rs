@@ -58,6 +58,8 @@ pub struct NodeConfig {
     pub max_moves_pair: usize,
     /// Most moves that wait for one of those places, in each direction.
     pub max_moves_waiting: usize,
+    /// Sessions above this many bytes are copied before they are frozen.
+    pub precopy_min: u64,
 }
 
 impl NodeConfig {
@@ -89,6 +91,7 @@ impl NodeConfig {
             max_moves_out: 16,
             max_moves_pair: 8,
             max_moves_waiting: 256,
+            precopy_min: 64 * 1024,
         }
     }
 

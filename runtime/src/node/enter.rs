@@ -136,6 +136,16 @@ impl Node {
         epoch: Epoch,
         now: Millis,
     ) -> Outcome<Option<Entered>> {
+        // A pointer of another home's session leads away from the one that is meant.
+        let other = match &outcome {
+            Begin::Redirect { life, .. } | Begin::Expired { life, .. } => {
+                self.means_another(entering, learned, life)
+            }
+            _ => None,
+        };
+        if let Some(token) = other {
+            return self.find_another(token, learned).await;
+        }
         match outcome {
             // It became free in between.
             Begin::Run { .. } => Ok(None),
@@ -214,7 +224,7 @@ impl Node {
         }
     }
 
-    /// The token, if it means a session of another home than the one that is here:
+    /// The token, if it means a session of another home than the one that is here, or was:
     /// both have the same id, and the request is none of this one's.
     fn means_another<'a>(
         &self,

@@ -8,7 +8,8 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use crate::session::{Epoch, Nonce, SessionId};
+use crate::peers::messages::CopyStatus;
+use crate::session::{Epoch, NodeName, Nonce, SessionId};
 
 #[derive(Debug, Default)]
 struct Memory {
@@ -22,6 +23,8 @@ struct Memory {
     arrived: HashMap<SessionId, (Epoch, Instant)>,
     /// Target: pulls that a task of this process works on.
     pulling: HashMap<SessionId, Nonce>,
+    /// Target: sessions that are being copied.
+    copies: HashMap<SessionId, CopyStatus>,
     /// Target: since when this process sees a pull that none of its tasks works on.
     orphans: HashMap<SessionId, (Nonce, Instant)>,
 }
@@ -35,6 +38,13 @@ pub(super) struct Local {
 /// A pull that a task of this process works on, until this is dropped.
 #[derive(Debug)]
 pub(super) struct Pulling {
+    local: Arc<Local>,
+    session: SessionId,
+}
+
+/// A session that is being copied, until this is dropped.
+#[derive(Debug)]
+pub(super) struct Copying {
     local: Arc<Local>,
     session: SessionId,
 }
@@ -171,6 +181,26 @@ impl Local {
         self.memory.lock().pulling.len()
     }
 
+    /// A copy begins.
+    pub(super) fn copying(
+        self: &Arc<Self>,
+        session: &SessionId,
+        from: &NodeName,
+        bytes: u64,
+    ) -> Copying {
+        let (hash, from) = (session.log_hash().clone(), from.clone());
+        let status = CopyStatus { session: hash, from, copied: 0, bytes, round: 0 };
+        self.memory.lock().copies.insert(session.clone(), status);
+        Copying { local: Arc::clone(self), session: session.clone() }
+    }
+
+    /// The copies that go on, and how far they have come.
+    pub(super) fn copies(&self) -> Vec<CopyStatus> {
+        let mut copies: Vec<_> = self.memory.lock().copies.values().cloned().collect();
+        copies.sort_by(|a, b| a.session.cmp(&b.session));
+        copies
+    }
+
     /// For how long this process has seen a pull that none of its tasks works on.
     pub(super) fn orphaned_for(&self, session: &SessionId, nonce: Nonce) -> Duration {
         let mut memory = self.memory.lock();
@@ -185,6 +215,29 @@ impl Local {
                 Duration::ZERO
             }
         }
+    }
+}
+
+impl Copying {
+    /// A page came.
+    pub(super) fn came(&self, bytes: u64, round: u32) {
+        if let Some(status) = self.local.memory.lock().copies.get_mut(&self.session) {
+            status.copied += bytes;
+            status.round = round;
+        }
+    }
+
+    /// Nothing of what came counts.
+    pub(super) fn begins_again(&self) {
+        if let Some(status) = self.local.memory.lock().copies.get_mut(&self.session) {
+            (status.copied, status.round) = (0, 0);
+        }
+    }
+}
+
+impl Drop for Copying {
+    fn drop(&mut self) {
+        self.local.memory.lock().copies.remove(&self.session);
     }
 }
 

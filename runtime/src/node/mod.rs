@@ -4,7 +4,7 @@
 //! here is the I/O around them:
 //!
 //! - `invoke`, `enter`, `run`: a client's request, from the line to the commit
-//! - `pull`: this node is the target of a move
+//! - `pull`, `copy`: this node is the target of a move
 //! - `source`: this node is the source of a move
 //! - `offload`: who should take a session, or give one back
 //! - `locate`: where a session is, as far as anyone knows
@@ -19,6 +19,7 @@
 
 mod calls;
 mod config;
+mod copy;
 mod drain;
 mod enter;
 mod expire;
@@ -362,6 +363,7 @@ impl Node {
             leaving: self.moves.leaving() as u64,
             waiting: self.moves.waiting() as u64,
             drain: self.drain_status(counts.resident),
+            copies: self.local.copies(),
             status,
             promise: format!("{:?}", self.store.promise()).to_lowercase(),
             barred: self.barred.read().iter().cloned().collect(),

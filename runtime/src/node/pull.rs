@@ -19,12 +19,16 @@ use crate::store::{Durability, Staged};
 /// How often the source is told again at once; then the recovery loop goes on.
 const SETTLE_TRIES: usize = 3;
 
+/// Pages that turn out to be of different versions are asked for again, this often.
+const BEGINNINGS: usize = 3;
+
 /// The moments of a move, as its target sees them.
 struct Moments {
     began: Instant,
     frozen: Option<Instant>,
     serving: Option<Instant>,
     bytes: u64,
+    rounds: u32,
 }
 
 impl Node {
@@ -47,7 +51,8 @@ impl Node {
         let Some(_pulling) = self.local.pull(&token.session, pull.nonce) else {
             return Err(Failure::Refused(Refusal::MoveOpen));
         };
-        let mut moments = Moments { began: Instant::now(), frozen: None, serving: None, bytes: 0 };
+        let mut moments =
+            Moments { began: Instant::now(), frozen: None, serving: None, bytes: 0, rounds: 0 };
         let session = &token.session;
         self.leave_redirects_alone(session, &pull.life).await?;
         self.step(session, &Event::OpenPull(pull.clone()), Durability::Synced).await?;
@@ -92,11 +97,24 @@ impl Node {
         self.has_room(opened.bytes)?;
         moments.bytes = opened.bytes;
         reach("target.agreed").await;
+        if let Some(copy) = self.copy_ahead(session, pull, &opened).await? {
+            moments.rounds = copy.rounds;
+            call.since = Some(copy.since);
+        }
         call.phase = Phase::Freeze;
         moments.frozen = Some(Instant::now());
+        let mut anew = BEGINNINGS;
         loop {
             let timeout = self.config.peer_timeout + self.config.freeze_wait;
-            let answer = self.ask_source(pull, &call, timeout).await?;
+            let answer = match self.ask_source(pull, &call, timeout).await {
+                // Its store was restarted: all pages anew, of what it has now.
+                Err(error) if error.refusal() == Some(&Refusal::NoSuchCopy) && anew > 0 => {
+                    anew -= 1;
+                    (call.cursor, call.since) = (None, None);
+                    continue;
+                }
+                answer => answer?,
+            };
             let page = Page::decode(&answer.body)
                 .map_err(|bad| super::calls::unreachable(&pull.from, bad.to_string()))?;
             reach("target.frozen").await;
@@ -242,6 +260,7 @@ impl Node {
             bytes: moments.bytes,
             took_ms: ms(moments.began.elapsed()),
             downtime_ms: ms(downtime),
+            rounds: moments.rounds,
         };
         crate::metrics::moved(&self.config, &pull.from, &report);
         report

@@ -37,7 +37,22 @@ impl Node {
             bytes: snapshot.bytes,
             fields: snapshot.fields,
             schema: self.function.schema(),
+            window: snapshot.window,
+            copies: true,
         })
+    }
+
+    /// `migrate-session`, phase `copy`: a page of the session, while this node goes on
+    /// serving it. From the first page on the store keeps what changes.
+    pub(crate) async fn copy(&self, from: &NodeName, call: &MigrateCall) -> Outcome<Page> {
+        self.meant_for_target(from, call)?;
+        self.local.heard(&call.session, call.nonce);
+        reach(if call.cursor.is_none() { "source.copy" } else { "source.copying" }).await;
+        let cursor = call.cursor.as_deref();
+        let copy = self.recovered(|| self.store.copy(&call.session, call.nonce, cursor));
+        let page = self.page(copy).await?;
+        self.local.heard(&call.session, call.nonce);
+        Ok(page?)
     }
 
     /// `migrate-session`, phase `freeze`: stops writes at the first page, then
@@ -51,10 +66,15 @@ impl Node {
             self.freeze_in_turn(&call.session, call).await?;
             reach("source.frozen").await;
         }
-        let cursor = call.cursor.as_deref();
-        let page = self.page(self.store.export(&call.session, call.nonce, cursor)).await?;
+        let cursor = call.cursor.as_deref().or(call.since.as_deref());
+        let export = self.recovered(|| self.store.export(&call.session, call.nonce, cursor));
+        // Writes wait for the first page, which is small after a copy: it goes at once.
+        let page = match call.cursor {
+            None => export.await?,
+            Some(_) => self.page(export).await?,
+        };
         self.local.heard(&call.session, call.nonce);
-        page.ok_or(Failure::Refused(Refusal::NoSuchMove))
+        Ok(page?)
     }
 
     async fn freeze_in_turn(&self, session: &SessionId, call: &MigrateCall) -> Outcome<()> {

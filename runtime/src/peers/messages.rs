@@ -21,6 +21,8 @@ fn wire_version() -> u32 {
 pub enum Phase {
     /// Target to source: agree to this move.
     Open,
+    /// Target to source: a page of the session, which goes on being served.
+    Copy,
     /// Target to source: a page of the session, frozen.
     Freeze,
     /// Target to source: the session is here now.
@@ -53,9 +55,15 @@ pub struct MigrateCall {
     pub target: NodeName,
     /// The attempt.
     pub nonce: Nonce,
-    /// Which page, for `freeze`; absent for the first.
+    /// Which page, for `copy` and `freeze`; absent for the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cursor: Option<String>,
+    /// For `freeze`: where a copy has come to. Only what changed since is asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<String>,
+    /// Whether the caller reads compressed pages.
+    #[serde(default)]
+    pub lz4: bool,
 }
 
 impl MigrateCall {
@@ -71,6 +79,8 @@ impl MigrateCall {
             target,
             nonce: pull.nonce,
             cursor: None,
+            since: None,
+            lz4: true,
         }
     }
 
@@ -86,6 +96,8 @@ impl MigrateCall {
             target: transfer.to.clone(),
             nonce: transfer.nonce,
             cursor: None,
+            since: None,
+            lz4: false,
         }
     }
 
@@ -110,6 +122,12 @@ pub struct OpenAnswer {
     /// The `session_schema` that the source's function states.
     #[serde(default)]
     pub schema: u32,
+    /// Number of entries in the deduplication window.
+    #[serde(default)]
+    pub window: u64,
+    /// Whether the source can be copied while it serves.
+    #[serde(default)]
+    pub copies: bool,
 }
 
 /// The answer to `done`, `ask` and `agreed`: names session, epoch and node, and is final.
@@ -183,6 +201,9 @@ pub struct MoveReport {
     pub took_ms: f64,
     /// From the freeze to the moment the target served, in milliseconds.
     pub downtime_ms: f64,
+    /// How often the session was gone through before the freeze; 0: it was not copied.
+    #[serde(default)]
+    pub rounds: u32,
 }
 
 /// A move goes on after the answer (202).
@@ -302,6 +323,9 @@ pub struct NodeStatus {
     /// How far it is drained, if it is being drained.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drain: Option<DrainStatus>,
+    /// Sessions that it copies right now, while their source serves them.
+    #[serde(default)]
+    pub copies: Vec<CopyStatus>,
     /// Whether it takes sessions from its children.
     pub status: OffloadStatus,
     /// What the store promises of a synced write.
@@ -310,6 +334,21 @@ pub struct NodeStatus {
     pub barred: Vec<NodeName>,
     /// Whether the store answers.
     pub store: String,
+}
+
+/// How far the copy of a session has come.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CopyStatus {
+    /// The session, by the hash that logs show.
+    pub session: String,
+    /// The node that serves it.
+    pub from: NodeName,
+    /// Bytes that were carried so far, all rounds together.
+    pub copied: u64,
+    /// Bytes of the session when the copy began.
+    pub bytes: u64,
+    /// 0 while everything is carried once, then the rounds for what changed since.
+    pub round: u32,
 }
 
 /// `POST /_/drain`; the answer is a [`DrainStatus`].

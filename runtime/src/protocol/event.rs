@@ -209,6 +209,9 @@ pub enum Refusal {
     /// The message names a move that this node does not know (any more).
     #[error("this node knows no such move")]
     NoSuchMove,
+    /// The store does not know (any more) what changed since a copy of the session.
+    #[error("this node does not know that copy: begin it again")]
+    NoSuchCopy,
     /// This node does not own the session.
     #[error("this node does not own the session")]
     NotOwner {

@@ -5,6 +5,7 @@
 //! Redis store has to do; the conformance suite runs on both.
 
 mod data;
+mod pages;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -14,30 +15,55 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use data::Data;
+use pages::{Copy, Source, Stage};
 
 use super::{
     BeginRequest, Begun, Commit, Committed, Counts, Durability, Promise, Read, ReadGuard, Resident,
     Session, SessionStore, Snapshot, Staged, StoreResult, StoreScope,
 };
 use crate::protocol::{self, Begin, Event, Payload, Refusal, Reply};
-use crate::session::fields::{self, FieldMap};
-use crate::session::packet::Totals;
+use crate::session::fields::FieldMap;
 use crate::session::{
     LeaseId, Millis, NodeName, Nonce, OutboxEntry, Page, Record, RequestId, SessionId, Slot,
     WindowEntry,
 };
 
 #[derive(Debug, Clone, Default)]
-struct Stage {
-    data: Data,
-    totals: Option<Totals>,
-}
-
-#[derive(Debug, Clone, Default)]
 struct Entry {
     slot: Slot,
     data: Data,
     stages: BTreeMap<Nonce, Stage>,
+    /// What a copy has to carry again.
+    copy: Option<Copy>,
+}
+
+impl Entry {
+    /// The move that the record is in, and whether it is frozen for it.
+    fn moving(&self) -> Option<(Nonce, bool)> {
+        match &self.slot.record {
+            Some(Record::Owned { intent: Some(transfer), .. }) => Some((transfer.nonce, false)),
+            Some(Record::Migrating { transfer, .. }) => Some((transfer.nonce, true)),
+            _ => None,
+        }
+    }
+
+    /// A page of this session for the move `nonce`, frozen or not.
+    fn page(
+        &self,
+        nonce: Nonce,
+        frozen: bool,
+        cursor: Option<&str>,
+        now: Millis,
+    ) -> Result<Page, Refusal> {
+        match self.moving() {
+            Some((moving, state)) if moving == nonce && state == frozen => {}
+            // Frozen by a restart: what changed since the copy is not known.
+            Some((moving, true)) if moving == nonce => return Err(Refusal::NoSuchCopy),
+            _ => return Err(Refusal::NoSuchMove),
+        }
+        let copy = self.copy.as_ref().filter(|copy| copy.nonce == nonce);
+        Source { data: &self.data, copy, frozen, used: self.slot.used, now }.page(cursor)
+    }
 }
 
 #[derive(Debug, Default)]
@@ -135,6 +161,10 @@ impl MemoryStore {
             }
         }
         entry.slot = step.slot;
+        if *event == Event::StoreRestarted && step.reply == Reply::Changed {
+            // A target may hold what this store has forgotten.
+            entry.copy = None;
+        }
         state.settle(session);
         Ok(step.reply)
     }
@@ -146,6 +176,11 @@ impl State {
         let Some(entry) = self.sessions.get_mut(session) else { return };
         if entry.slot.pull.is_none() {
             entry.stages.clear();
+        }
+        // A copy ends with the move that it is for.
+        let moving = entry.moving().map(|(nonce, _)| nonce);
+        if entry.copy.as_ref().is_some_and(|copy| Some(copy.nonce) != moving) {
+            entry.copy = None;
         }
         if entry.slot.pending() {
             self.pending.insert(session.clone());
@@ -230,14 +265,18 @@ impl SessionStore for MemoryStore {
                 false => Committed::LeaseLost,
             });
         };
-        if let Err(bytes) = data::write(&mut entry.data, &commit.data, commit.max_bytes) {
-            entry.slot.lease = None;
-            return Ok(Committed::TooLarge { bytes });
-        }
+        let touched = match data::write(&mut entry.data, &commit.data, commit.max_bytes) {
+            Ok(touched) => touched,
+            Err(bytes) => {
+                entry.slot.lease = None;
+                return Ok(Committed::TooLarge { bytes });
+            }
+        };
         let data = &mut entry.data;
         data.version += u64::from(!commit.data.is_empty());
         data.last_commit = Some(commit.lease);
         data.outbox.extend(commit.outbox.iter().cloned());
+        let mut left = 0;
         if let Some((id, digest, response)) = &commit.remember {
             let entry = WindowEntry {
                 digest: *digest,
@@ -245,10 +284,16 @@ impl SessionStore for MemoryStore {
                 at: now,
                 response: response.clone(),
             };
-            data.window.push(id.clone(), entry);
+            left = data.window.push(id.clone(), entry);
             let window = &self.scope.window;
             let age = u64::try_from(window.age.as_millis()).unwrap_or(u64::MAX);
-            data.window.trim(window.entries, now.saturating_sub(age));
+            left += data.window.trim(window.entries, now.saturating_sub(age));
+        }
+        if let Some(copy) = &mut entry.copy {
+            copy.note(touched, left);
+            if copy.is_too_long(entry.data.fields.len()) {
+                entry.copy = None;
+            }
         }
         entry.slot = after;
         state.settle(session);
@@ -307,6 +352,7 @@ impl SessionStore for MemoryStore {
                 version: entry.data.version,
                 bytes: entry.data.bytes,
                 fields: entry.data.fields.len() as u64,
+                window: entry.data.window.order.len() as u64,
             },
         ))
     }
@@ -328,20 +374,38 @@ impl SessionStore for MemoryStore {
         Ok(self.apply(&mut state, session, event))
     }
 
+    async fn copy(
+        &self,
+        session: &SessionId,
+        nonce: Nonce,
+        cursor: Option<&str>,
+    ) -> StoreResult<Result<Page, Refusal>> {
+        let mut state = self.state.lock();
+        let now = self.clock();
+        let Some(entry) = state.sessions.get_mut(session) else {
+            return Ok(Err(Refusal::NoSuchMove));
+        };
+        let begins = cursor.is_none() && entry.moving() == Some((nonce, false));
+        if begins && entry.copy.as_ref().is_none_or(|copy| copy.nonce != nonce) {
+            entry.copy = Some(Copy::new(nonce));
+        }
+        Ok(entry.page(nonce, false, cursor, now))
+    }
+
     async fn export(
         &self,
         session: &SessionId,
         nonce: Nonce,
         cursor: Option<&str>,
-    ) -> StoreResult<Option<Page>> {
+    ) -> StoreResult<Result<Page, Refusal>> {
         let state = self.state.lock();
-        let Some(entry) = state.sessions.get(session) else { return Ok(None) };
-        if !matches!(&entry.slot.record, Some(Record::Migrating { transfer, .. }) if transfer.nonce == nonce)
-        {
-            return Ok(None);
+        let Some(entry) = state.sessions.get(session) else {
+            return Ok(Err(Refusal::NoSuchMove));
+        };
+        match entry.moving() {
+            Some((_, true)) => Ok(entry.page(nonce, true, cursor, self.clock())),
+            _ => Ok(Err(Refusal::NoSuchMove)),
         }
-        let now = self.clock();
-        Ok(Some(data::page(&entry.data, entry.slot.used, now, cursor)))
     }
 
     async fn stage(&self, session: &SessionId, nonce: Nonce, page: &Page) -> StoreResult<Staged> {
@@ -351,30 +415,7 @@ impl SessionStore for MemoryStore {
         if entry.slot.pull.as_ref().is_none_or(|pull| pull.nonce != nonce) {
             return Ok(Staged::Closed);
         }
-        let stage = entry.stages.entry(nonce).or_default();
-        let data = &mut stage.data;
-        for field in &page.removed {
-            data.fields.remove(field);
-        }
-        data.fields.extend(page.fields.iter().cloned());
-        for item in &page.window {
-            let entry = WindowEntry { at: now.saturating_sub(item.age), ..item.entry.clone() };
-            data.window.push(item.id.clone(), entry);
-        }
-        for sent in &page.outbox {
-            if !data.outbox.iter().any(|known| known.id == sent.id) {
-                data.outbox.push_back(sent.clone());
-            }
-        }
-        let Some(totals) = page.totals else { return Ok(Staged::More) };
-        data.bytes = fields::size(&data.fields);
-        data.version = totals.version;
-        let complete = data.fields.len() as u64 == totals.fields
-            && data.bytes == totals.bytes
-            && data.window.order.len() as u64 == totals.window
-            && data.outbox.len() as u64 == totals.outbox;
-        stage.totals = complete.then_some(totals);
-        Ok(if complete { Staged::Complete } else { Staged::Mismatch })
+        Ok(entry.stages.entry(nonce).or_default().keep(page, now))
     }
 
     async fn dump(&self, session: &SessionId) -> StoreResult<Option<FieldMap>> {

@@ -8,6 +8,7 @@
 //! nothing changed in between. `begin` and `commit` have a short way of one round
 //! trip each for the common case; all else goes through [`SessionStore::step`].
 
+mod cursor;
 pub mod memory;
 pub mod redis;
 
@@ -41,6 +42,10 @@ pub enum StoreError {
     #[error("the store holds something this release does not read: {0}")]
     Corrupt(String),
 }
+
+/// A copy is begun again when more changes of fields that are no more wait than this,
+/// besides twice as many as there are fields: they cost memory while a target is away.
+const MOST_CHANGES: usize = 65_536;
 
 /// A store's result.
 pub type StoreResult<T> = Result<T, StoreError>;
@@ -260,6 +265,8 @@ pub struct Snapshot {
     pub bytes: u64,
     /// Number of fields.
     pub fields: u64,
+    /// Number of entries in the deduplication window.
+    pub window: u64,
 }
 
 /// How many sessions a function has at a node; may lag.
@@ -323,17 +330,37 @@ pub trait SessionStore: Send + Sync + 'static {
         durability: Durability,
     ) -> StoreResult<Result<Reply, Refusal>>;
 
-    /// A page of a session that is frozen for the move `nonce`; `None` if it is
-    /// not. `cursor` is `None` for the first page, then what the last page said.
+    /// A page of a session that is owned here and has agreed to the move `nonce`, while
+    /// it is being served. Without a `cursor` a copy begins: from then on the store
+    /// keeps what changes, as long as the session is in that move. With the cursor of
+    /// the last page it goes on: all fields once, then what changed since, without an
+    /// end. Every page can be asked for again.
+    ///
+    /// [`Refusal::NoSuchCopy`]: the store does not know what changed since; begin again.
+    /// [`Refusal::NoSuchMove`]: the session is not in that move.
+    async fn copy(
+        &self,
+        session: &SessionId,
+        nonce: Nonce,
+        cursor: Option<&str>,
+    ) -> StoreResult<Result<Page, Refusal>>;
+
+    /// A page of a session that is frozen for the move `nonce`. `cursor` is `None` for
+    /// the first page of all, or where a copy has come to: then only the rest comes.
+    /// After that it is what the last page said.
+    ///
+    /// [`Refusal::NoSuchCopy`]: these are not pages of one session; begin with the first.
+    /// [`Refusal::NoSuchMove`]: the session is not frozen for that move.
     async fn export(
         &self,
         session: &SessionId,
         nonce: Nonce,
         cursor: Option<&str>,
-    ) -> StoreResult<Option<Page>>;
+    ) -> StoreResult<Result<Page, Refusal>>;
 
-    /// Keeps a page for the open pull `nonce`. The page with the totals comes
-    /// last; only after [`Staged::Complete`] may the pull install.
+    /// Keeps a page for the open pull `nonce`; a first page replaces what was kept. The
+    /// page with the totals comes last; only after [`Staged::Complete`] may the pull
+    /// install.
     async fn stage(&self, session: &SessionId, nonce: Nonce, page: &Page) -> StoreResult<Staged>;
 
     /// All data of a session that is here, for tools; `None` if it is not.

@@ -101,8 +101,12 @@ async fn respond(node: &Node, from: &NodeName, call: PeerCall) -> Outcome<PeerAn
             let call: crate::peers::messages::MigrateCall = read(&body)?;
             match call.phase {
                 Phase::Open => say(200, &node.agree(from, &call).await?),
+                Phase::Copy => {
+                    let page = node.copy(from, &call).await?.encode_small();
+                    Ok(PeerAnswer { status: 200, body: page.into() })
+                }
                 Phase::Freeze => {
-                    let page = node.freeze(from, &call).await?.encode();
+                    let page = node.freeze(from, &call).await?.encode_small();
                     Ok(PeerAnswer { status: 200, body: page.into() })
                 }
                 Phase::Done => say(200, &node.let_go(from, &call).await?),

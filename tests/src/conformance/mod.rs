@@ -3,6 +3,7 @@
 //!
 //! [`Bench`]: crate::bench::Bench
 
+pub mod copies;
 pub mod data;
 pub mod index;
 pub mod moves;

@@ -216,14 +216,15 @@ pub async fn g1_only_a_frozen_session_is_exported(source: &Bench, target: &Bench
     source.write(&id, vec![set("a", "1")]).await;
     let moving = Move::agree(source, target, &id).await;
     let nonce = moving.pull.nonce;
-    assert_eq!(source.store.export(&id, nonce, None).await.unwrap(), None);
+    let gone = Err(Refusal::NoSuchMove);
+    assert_eq!(source.store.export(&id, nonce, None).await.unwrap(), gone);
     moving.freeze(source).await;
     let other = funicular::session::Nonce(1);
-    assert_eq!(source.store.export(&id, other, None).await.unwrap(), None);
-    assert!(source.store.export(&id, nonce, None).await.unwrap().is_some());
+    assert_eq!(source.store.export(&id, other, None).await.unwrap(), gone);
+    assert!(source.store.export(&id, nonce, None).await.unwrap().is_ok());
     source.step(&id, &moving.done()).await.unwrap();
-    assert_eq!(source.store.export(&id, nonce, None).await.unwrap(), None);
-    assert_eq!(source.store.export(&session("no"), nonce, None).await.unwrap(), None);
+    assert_eq!(source.store.export(&id, nonce, None).await.unwrap(), gone);
+    assert_eq!(source.store.export(&session("no"), nonce, None).await.unwrap(), gone);
 }
 
 pub async fn g2_a_session_comes_back(source: &Bench, target: &Bench) {

@@ -2,7 +2,8 @@
 //! the target or home is killed, loses its Redis or is paused; clients go on.
 //!
 //! A test's name says it all: `from_home::source_frozen::g7_kill_target`. All nodes
-//! are processes with a Redis of their own (`appendfsync always`).
+//! are processes with a Redis of their own (`appendfsync always`). The session is large
+//! enough to be copied before it is frozen.
 
 mod scene;
 
@@ -86,6 +87,10 @@ mod from_home {
         source_agree "source.agree",
         source_agreed "source.agreed",
         target_agreed "target.agreed",
+        source_copy "source.copy",
+        source_copying "source.copying",
+        target_copying "target.copying",
+        target_copied "target.copied",
         source_freeze "source.freeze",
         source_frozen "source.frozen",
         target_frozen "target.frozen",
@@ -106,6 +111,7 @@ mod onwards {
         source_agree "source.agree",
         source_agreed "source.agreed",
         target_agreed "target.agreed",
+        target_copying "target.copying",
         source_freeze "source.freeze",
         source_frozen "source.frozen",
         target_frozen "target.frozen",
@@ -128,6 +134,7 @@ mod homewards {
         source_agree "source.agree",
         source_agreed "source.agreed",
         target_agreed "target.agreed",
+        source_copying "source.copying",
         source_freeze "source.freeze",
         source_frozen "source.frozen",
         target_frozen "target.frozen",

@@ -129,7 +129,8 @@ pub(crate) async fn play(route: Route, step: &str, part: Part, blow: Blow) {
     let mut tree = Tree::line(Store::Redis("always")).start().await;
     let victim = route.node(part);
     let mut client = Client::new(tree.gateway("navigli"), SESSION);
-    let value = vec![7; 100_000];
+    // Copied in one page, or in several where the blow falls between two of them.
+    let value = vec![7; if step.contains("cop") { 4_000_000 } else { 100_000 }];
     client.send(Method::PUT, "/value/large", value.clone()).await.expect(204);
     route.prepare(&tree.operator()).await;
 

@@ -26,10 +26,11 @@ pub(crate) struct Known {
     version: u64,
     bytes: u64,
     fields: u64,
+    window: u64,
 }
 
 fn known(snapshot: &Snapshot) -> Known {
-    let Snapshot { slot, now, version, bytes, fields } = snapshot;
+    let Snapshot { slot, now, version, bytes, fields, window } = snapshot;
     let live = slot.live_lease(*now).is_some();
     let freeze_waits = slot.freeze_waits(*now);
     let mut slot = slot.clone();
@@ -41,7 +42,15 @@ fn known(snapshot: &Snapshot) -> Known {
     }
     slot.freeze_until = slot.freeze_until.map(|_| 0);
     slot.used = u64::from(slot.used > 0);
-    Known { slot, live, freeze_waits, version: *version, bytes: *bytes, fields: *fields }
+    Known {
+        slot,
+        live,
+        freeze_waits,
+        version: *version,
+        bytes: *bytes,
+        fields: *fields,
+        window: *window,
+    }
 }
 
 /// A turn that was taken on both stores.

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use super::{Answered, Reply, Signed};
 use crate::http::problem::Problem;
 use crate::peers::messages::{MigrateCall, Phase, WIRE_VERSION};
-use crate::session::{SessionData, SessionId};
+use crate::session::{Page, SessionData, SessionId};
 
 /// The draft's form: only the session is named.
 #[derive(Deserialize)]
@@ -27,12 +27,17 @@ pub(super) async fn handle(call: &Signed<'_>) -> Answered {
     let node = call.node;
     Ok(match step.phase {
         Phase::Open => Reply::ok(&node.agree(from, &step).await?),
-        Phase::Freeze => Reply::page(node.freeze(from, &step).await?.encode()),
+        Phase::Copy => Reply::page(encode(&node.copy(from, &step).await?, &step)),
+        Phase::Freeze => Reply::page(encode(&node.freeze(from, &step).await?, &step)),
         Phase::Done => Reply::ok(&node.let_go(from, &step).await?),
         Phase::Ask => Reply::ok(&node.ask(from, &step).await?),
         Phase::Closed => Reply::ok(&node.closed(from, &step).await?),
         Phase::Agreed => Reply::ok(&node.agreed(from, &step).await?),
     })
+}
+
+fn encode(page: &Page, step: &MigrateCall) -> Vec<u8> {
+    if step.lz4 { page.encode_small() } else { page.encode() }
 }
 
 /// The session's data as the draft shows it; nothing moves.

@@ -86,6 +86,8 @@ codes! {
     Unsettled = "unsettled", CONFLICT, "The last move is not settled";
     /// Nobody knows this move here.
     NoSuchMove = "no-such-move", CONFLICT, "There is no such move";
+    /// Nobody knows this copy here.
+    NoSuchCopy = "no-such-copy", CONFLICT, "There is no such copy";
     /// The session is elsewhere.
     NotOwner = "not-owner", CONFLICT, "The session is elsewhere";
     /// A request runs, or messages wait.

@@ -53,6 +53,14 @@ impl Problem {
         )
     }
 
+    /// 409: what changed since a copy is not known (any more).
+    pub fn no_such_copy() -> Self {
+        Self::new(
+            Code::NoSuchCopy,
+            "what changed since that copy is not known here any more; begin the copy again",
+        )
+    }
+
     /// 409: the session is elsewhere; `to` is where, as far as is known.
     pub fn not_owner(to: Option<&NodeName>) -> Self {
         match to {

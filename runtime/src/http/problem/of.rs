@@ -36,6 +36,7 @@ impl Problem {
             Refusal::MoveOpen => Self::move_open(),
             Refusal::Unsettled => Self::unsettled(),
             Refusal::NoSuchMove => Self::no_such_move(),
+            Refusal::NoSuchCopy => Self::no_such_copy(),
             Refusal::NotOwner { to } => Self::not_owner(to.as_ref()),
             Refusal::InUse => Self::in_use(),
         };

@@ -87,6 +87,7 @@ fn refusals() -> Vec<Refusal> {
         Refusal::MoveOpen,
         Refusal::Unsettled,
         Refusal::NoSuchMove,
+        Refusal::NoSuchCopy,
         Refusal::NotOwner { to: Some(here()) },
         Refusal::NotOwner { to: None },
         Refusal::InUse,

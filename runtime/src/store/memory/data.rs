@@ -1,12 +1,11 @@
 //! One session's data, and what requests and moves read of it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 
 use crate::session::fields::{self, FieldMap};
-use crate::session::packet::{PAGE_BYTES, Totals, WindowItem};
-use crate::session::{Change, LeaseId, Millis, OutboxEntry, Page, RequestId, WindowEntry};
+use crate::session::{Change, LeaseId, Millis, OutboxEntry, RequestId, WindowEntry};
 use crate::store::{Commit, Read};
 
 /// The window of one session: entries and the order in which they came.
@@ -17,18 +16,36 @@ pub(super) struct Window {
 }
 
 impl Window {
-    pub(super) fn push(&mut self, id: RequestId, entry: WindowEntry) {
-        if self.entries.insert(id.clone(), entry).is_none() {
-            self.order.push_back(id);
+    /// Adds an entry as the newest; says how many left their place for it.
+    pub(super) fn push(&mut self, id: RequestId, entry: WindowEntry) -> usize {
+        let again = self.entries.insert(id.clone(), entry).is_some();
+        if again {
+            self.order.retain(|known| *known != id);
         }
+        self.order.push_back(id);
+        usize::from(again)
     }
 
-    pub(super) fn trim(&mut self, entries: usize, oldest: Millis) {
+    /// Forgets what is too much or too old; says how many entries went.
+    pub(super) fn trim(&mut self, entries: usize, oldest: Millis) -> usize {
+        let before = self.order.len();
         while let Some(first) = self.order.front() {
             let old = self.entries.get(first).is_none_or(|entry| entry.at < oldest);
             if self.order.len() <= entries && !old {
                 break;
             }
+            self.entries.remove(first);
+            self.order.pop_front();
+        }
+        before - self.order.len()
+    }
+
+    /// Forgets what is older than an entry, if that is there.
+    pub(super) fn forget_before(&mut self, id: &RequestId) {
+        if !self.entries.contains_key(id) {
+            return;
+        }
+        while let Some(first) = self.order.front().filter(|first| *first != id) {
             self.entries.remove(first);
             self.order.pop_front();
         }
@@ -66,9 +83,13 @@ impl Data {
     }
 }
 
-/// Applies changes, unless the data would grow beyond `max` bytes; then says to
-/// how many.
-pub(super) fn write(data: &mut Data, changes: &[Change], max: u64) -> Result<(), u64> {
+/// Applies changes and says which fields they touched, unless the data would grow
+/// beyond `max` bytes; then says to how many.
+pub(super) fn write(
+    data: &mut Data,
+    changes: &[Change],
+    max: u64,
+) -> Result<BTreeSet<String>, u64> {
     let before = data.bytes;
     // Only a commit that could be too large is tried on a copy first.
     let copy = (before + fields::most(changes) > max).then(|| data.fields.clone());
@@ -82,7 +103,7 @@ pub(super) fn write(data: &mut Data, changes: &[Change], max: u64) -> Result<(),
         return Err(bytes);
     }
     data.bytes = bytes;
-    Ok(())
+    Ok(applied.touched)
 }
 
 pub(super) fn inline(data: &Data, max: u64) -> Option<FieldMap> {
@@ -123,62 +144,4 @@ pub(super) fn select(map: &FieldMap, read: &Read) -> FieldMap {
         }
     }
     found
-}
-
-/// One page of a frozen session. The cursor is `d<last field>`, `w<index>` or `o<index>`.
-pub(super) fn page(data: &Data, used: Millis, now: Millis, cursor: Option<&str>) -> Page {
-    let mut page = Page::default();
-    let mut size = 0;
-    let mut full = |bytes: usize| {
-        size += bytes;
-        size > PAGE_BYTES / 2
-    };
-    let (section, at) = match cursor.and_then(|cursor| cursor.split_at_checked(1)) {
-        Some((section, at)) => (section, at),
-        None => ("d", ""),
-    };
-    if section == "d" {
-        let from = match cursor {
-            Some(_) => std::ops::Bound::Excluded(at.to_owned()),
-            None => std::ops::Bound::Unbounded,
-        };
-        for (field, value) in data.fields.range((from, std::ops::Bound::Unbounded)) {
-            page.fields.push((field.clone(), value.clone()));
-            if full(field.len() + value.len()) {
-                page.next = Some(format!("d{field}"));
-                return page;
-            }
-        }
-    }
-    let first: usize = at.parse().unwrap_or(0);
-    if section != "o" {
-        let skip = if section == "w" { first } else { 0 };
-        for (index, id) in data.window.order.iter().enumerate().skip(skip) {
-            let Some(found) = data.window.entries.get(id) else { continue };
-            let body = found.response.body.as_ref().map_or(0, Bytes::len);
-            let age = now.saturating_sub(found.at);
-            page.window.push(WindowItem { id: id.clone(), age, entry: found.clone() });
-            if full(body + 200) {
-                page.next = Some(format!("w{}", index + 1));
-                return page;
-            }
-        }
-    }
-    let skip = if section == "o" { first } else { 0 };
-    for (index, sent) in data.outbox.iter().enumerate().skip(skip) {
-        page.outbox.push(sent.clone());
-        if full(sent.value.len() + 200) {
-            page.next = Some(format!("o{}", index + 1));
-            return page;
-        }
-    }
-    page.totals = Some(Totals {
-        fields: data.fields.len() as u64,
-        bytes: data.bytes,
-        version: data.version,
-        window: data.window.order.len() as u64,
-        outbox: data.outbox.len() as u64,
-        idle: now.saturating_sub(used),
-    });
-    page
 }

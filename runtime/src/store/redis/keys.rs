@@ -14,6 +14,8 @@ use crate::session::{FunctionName, Millis, NodeName, Nonce, SessionId};
 
 /// The five keys of a session, of a stage, and of what was set aside.
 pub(super) const WHOLE: &str = "mdqox";
+/// The same with the changes since a copy began, which only a session has.
+pub(super) const TRACKED: &str = "mdqoxz";
 
 /// The names of one function's keys.
 #[derive(Debug, Clone)]

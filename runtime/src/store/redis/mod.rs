@@ -2,7 +2,7 @@
 //!
 //! - `requests`: begin, commit and reads, one script each, one round trip
 //! - `steps`: protocol steps: load, decide in Rust, write if nothing changed
-//! - `pages`: export and stage
+//! - `pages`: copy, export and stage
 //! - `index`: residents, pointers, pending
 //! - `recover`, `mend`: the walks over all sessions: after a restart, and to keep the
 //!   index true
@@ -292,12 +292,21 @@ impl SessionStore for RedisStore {
         self.core.step(session, event, durability).await
     }
 
+    async fn copy(
+        &self,
+        session: &SessionId,
+        nonce: Nonce,
+        cursor: Option<&str>,
+    ) -> StoreResult<Result<Page, Refusal>> {
+        self.core.copy(session, nonce, cursor).await
+    }
+
     async fn export(
         &self,
         session: &SessionId,
         nonce: Nonce,
         cursor: Option<&str>,
-    ) -> StoreResult<Option<Page>> {
+    ) -> StoreResult<Result<Page, Refusal>> {
         self.core.export(session, nonce, cursor).await
     }
 

@@ -7,6 +7,7 @@ use redis::{Cmd, RedisWrite as _, Value};
 
 use super::Core;
 use super::encode::{self, short};
+use super::keys::TRACKED;
 use super::marks;
 use super::reply::{self, Parts, corrupt};
 use super::scripts::Script;
@@ -144,8 +145,8 @@ impl Core {
         let values = commit.data.iter().map(|change| content(change).map_or(0, Bytes::len));
         let sent = commit.outbox.iter().map(|entry| entry.value.len() + 256);
         let size = values.sum::<usize>() + sent.sum::<usize>() + commit.data.len() * 32 + 1024;
-        let mut cmd = self.scripts.start(script, 5, size);
-        self.keys.session(session).push(&mut cmd, "mdqox");
+        let mut cmd = self.scripts.start(script, TRACKED.len(), size);
+        self.keys.session(session).push(&mut cmd, TRACKED);
         cmd.arg(short(commit.lease.0));
         cmd.arg(encode::owned(commit.epoch, commit.life.incarnation));
         cmd.arg(commit.life.home.as_str()).arg(commit.max_bytes.min(LONGEST));

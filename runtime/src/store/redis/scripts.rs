@@ -26,6 +26,7 @@ pub(super) enum Script {
     Delivered,
     Stage,
     Export,
+    Track,
     Index,
     Setting,
 }
@@ -40,7 +41,7 @@ const READS: &str = "flags=no-writes";
 const LOOKS_AROUND: &str = "flags=no-writes,allow-cross-slot-keys";
 
 /// In the order of [`Script`].
-const TEXTS: [(Script, &str, &str); 14] = [
+const TEXTS: [(Script, &str, &str); 15] = [
     (Script::Begin, GROWS, include_str!("lua/begin.lua")),
     (Script::BeginFull, ANYTIME, include_str!("lua/begin.lua")),
     (Script::Commit, GROWS, include_str!("lua/commit.lua")),
@@ -53,6 +54,7 @@ const TEXTS: [(Script, &str, &str); 14] = [
     (Script::Delivered, ANYTIME, include_str!("lua/delivered.lua")),
     (Script::Stage, GROWS, include_str!("lua/stage.lua")),
     (Script::Export, READS, include_str!("lua/export.lua")),
+    (Script::Track, ANYTIME, include_str!("lua/track.lua")),
     (Script::Index, ANYTIME, include_str!("lua/index.lua")),
     (Script::Setting, ANYTIME, include_str!("lua/setting.lua")),
 ];

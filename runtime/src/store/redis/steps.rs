@@ -13,6 +13,9 @@ use crate::protocol::{self, Event, Payload, Refusal, Reply, Step};
 use crate::session::{Millis, NodeName, Nonce, Record, SessionId, Slot};
 use crate::store::{Durability, Snapshot, StoreError, StoreResult};
 
+/// The keys of a session with the changes second, as the script takes them.
+const ALL: &str = "mzdqox";
+
 /// A session on which others write without a pause is left alone after this
 /// many attempts. What requests do to it does not count: it is not compared.
 const ATTEMPTS: usize = 64;
@@ -49,9 +52,9 @@ impl Core {
 
     fn load_call(&self, session: &SessionId, stage: Option<Nonce>) -> Cmd {
         let keys = self.keys.session(session);
-        let count = 2 + usize::from(stage.is_some());
+        let count = 3 + usize::from(stage.is_some());
         let mut cmd = self.scripts.start(Script::Load, count, 256);
-        keys.push(&mut cmd, "md");
+        keys.push(&mut cmd, "mdo");
         if let Some(nonce) = stage {
             keys.stage(nonce).push(&mut cmd, "m");
         }
@@ -167,6 +170,7 @@ fn loaded(answer: Value) -> StoreResult<Loaded> {
         version: parts.number()?,
         bytes: parts.number()?,
         fields: parts.number()?,
+        window: parts.number()?,
     };
     let staged = parts.number()? == 1;
     Ok(Loaded { raw, snapshot, staged, witness: None })
@@ -203,11 +207,11 @@ pub(super) fn apply_call(
     step: &Step,
 ) -> Cmd {
     let (payload, letters, others) = match step.payload {
-        Payload::Keep => ("k", "m", None),
-        Payload::Drop => ("d", WHOLE, None),
-        Payload::Adopt(nonce) => ("a", WHOLE, Some(keys.stage(nonce))),
-        Payload::DropStage(nonce) => ("s", "m", Some(keys.stage(nonce))),
-        Payload::SetAside => ("l", WHOLE, Some(keys.lost(found.snapshot.now))),
+        Payload::Keep => ("k", "mz", None),
+        Payload::Drop => ("d", ALL, None),
+        Payload::Adopt(nonce) => ("a", ALL, Some(keys.stage(nonce))),
+        Payload::DropStage(nonce) => ("s", "mz", Some(keys.stage(nonce))),
+        Payload::SetAside => ("l", ALL, Some(keys.lost(found.snapshot.now))),
     };
     let mut cmd = start(letters.len() + others.as_ref().map_or(0, |_| WHOLE.len()));
     keys.push(&mut cmd, letters);
@@ -217,7 +221,9 @@ pub(super) fn apply_call(
     let slot = &step.slot;
     let nothing = slot.record.is_none() && slot.pull.is_none();
     let owned = matches!(slot.record, Some(Record::Owned { .. }));
-    cmd.arg(payload).arg(u8::from(nothing)).arg(u8::from(owned));
+    // A target may hold what a restarted store has forgotten.
+    let copy_ends = *event == Event::StoreRestarted;
+    cmd.arg(payload).arg(u8::from(nothing)).arg(u8::from(owned)).arg(u8::from(copy_ends));
 
     let old = &found.raw.0;
     let compared: Vec<usize> = compared(event, step).collect();

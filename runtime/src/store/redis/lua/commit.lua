@@ -1,5 +1,5 @@
 -- A writing request ends: everything it changes, or nothing.
--- KEYS  meta, data, window, window order, outbox
+-- KEYS  meta, data, window, window order, outbox, changes
 -- ARGV  1 lease, 2 the record it ran in, 3 its home, 4 most bytes,
 --       5 request id (or empty), 6 window entry, 7 most entries, 8 oldest age,
 --       9 number of outbox entries, those entries, then the changes:
@@ -9,8 +9,8 @@
 -- Says  1 applied, 2 applied before, 3 lease lost, {4, bytes} too large
 -- The changes do what `session::fields::apply` does; a plan is made first, so
 -- that nothing is written when the session would grow too large.
-local META, DATA, WINDOW, ORDER, OUTBOX = unpack(KEYS)
-local r, h, l, b, v = unpack(call('HMGET', META, 'r', 'h', 'l', 'b', 'v'))
+local META, DATA, WINDOW, ORDER, OUTBOX, CHANGES = unpack(KEYS)
+local r, h, l, b, v, c = unpack(call('HMGET', META, 'r', 'h', 'l', 'b', 'v', 'c'))
 
 if not l or sub(l, 1, 22) ~= ARGV[1] then
   if call('HGET', META, 'e') == ARGV[1] then return 2 end
@@ -160,25 +160,48 @@ if outgoing > 0 then
   call('HSET', META, 'x', text(waiting))
 end
 
+local left = 0       -- entries that leave the window
 if ARGV[5] ~= '' then
-  local stamp = string.format('%013d', now)
-  if call('HSET', WINDOW, ARGV[5], stamp .. ARGV[6]) == 1 then
-    call('RPUSH', ORDER, stamp .. ARGV[5])
+  local id, stamp = ARGV[5], string.format('%013d', now)
+  if call('HSETNX', WINDOW, id, stamp .. ARGV[6]) == 0 then
+    -- Committed again: it leaves its place and is the newest now.
+    call('LREM', ORDER, -1, sub(call('HGET', WINDOW, id), 1, 13) .. id)
+    call('HSET', WINDOW, id, stamp .. ARGV[6])
+    left = 1
   end
+  local held = call('RPUSH', ORDER, stamp .. id)
   local entries, oldest = tonumber(ARGV[7]), now - ARGV[8]
-  local held = call('LLEN', ORDER)
   while held > 0 do
     local first = call('LINDEX', ORDER, 0)
-    local id = sub(first, 14)
-    if held <= entries then
-      if tonumber(sub(first, 1, 13)) >= oldest then break end
-      -- The id may have been committed again since it was first listed.
-      local entry = call('HGET', WINDOW, id)
-      if entry and tonumber(sub(entry, 1, 13)) >= oldest then break end
-    end
+    if held <= entries and tonumber(sub(first, 1, 13)) >= oldest then break end
     call('LPOP', ORDER)
-    call('HDEL', WINDOW, id)
+    call('HDEL', WINDOW, sub(first, 14))
     held = held - 1
+    left = left + 1
+  end
+end
+
+if given(c) then
+  -- A copy is under way: this is what it has to carry again.
+  local nonce = sub(c, 1, 22)
+  local changes, before = copied(c, nonce)
+  local noted = {}
+  for field in pairs(plan) do
+    changes = changes + 1
+    noted[#noted + 1] = text(changes)
+    noted[#noted + 1] = field
+    if #noted == 128 then
+      call('ZADD', CHANGES, unpack(noted))
+      noted = {}
+    end
+  end
+  if #noted > 0 then call('ZADD', CHANGES, unpack(noted)) end
+  if call('ZCARD', CHANGES) > 2 * call('HLEN', DATA) + 65536 then
+    -- Fields that come and go must not fill the memory: see `MOST_CHANGES`.
+    call('UNLINK', CHANGES)
+    call('HDEL', META, 'c')
+  else
+    call('HSET', META, 'c', nonce .. text(changes) .. ' ' .. text(before + left))
   end
 end
 

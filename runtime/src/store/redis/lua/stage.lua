@@ -1,15 +1,17 @@
 -- Keeps a page of a session that is being pulled. A page may come again.
 -- KEYS  meta, then the stage's meta, data, window, order, outbox
--- ARGV  1 nonce, 2 number of fields, fields with contents, number of removed
---       fields, those, number of window entries, each as id, age, entry, number of
---       outbox entries, each as id, entry, and on the last page the totals:
---       fields, bytes, version, window, outbox, idle
+-- ARGV  1 nonce, 2 `1`: the first page, which replaces what is there, 3 number of
+--       fields, fields with contents, number of removed fields, those, number of
+--       window entries, each as id, age, entry, number of outbox entries, each as id,
+--       entry, and on the last page the oldest id in the window (or empty) and the
+--       totals: fields, bytes, version, window, outbox, idle
 -- Says  0 closed, 1 more, 2 complete, 3 mismatch
 local STAGE, DATA, WINDOW, ORDER, OUTBOX = KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local p = call('HGET', KEYS[1], 'p')
 if not p or sub(p, -22) ~= ARGV[1] then return 0 end
+if ARGV[2] == '1' then call('UNLINK', STAGE, DATA, WINDOW, ORDER, OUTBOX) end
 
-local at = 2
+local at = 3
 local function take()
   at = at + 1
   return ARGV[at - 1]
@@ -49,7 +51,11 @@ local now = clock()
 for _ = 1, tonumber(take()) do
   local id, age, entry = take(), take(), take()
   local stamp = string.format('%013d', math.max(0, now - age))
-  if call('HSET', WINDOW, id, stamp .. entry) == 1 then call('RPUSH', ORDER, stamp .. id) end
+  if call('HSETNX', WINDOW, id, stamp .. entry) == 0 then
+    call('LREM', ORDER, -1, sub(call('HGET', WINDOW, id), 1, 13) .. id)
+    call('HSET', WINDOW, id, stamp .. entry)
+  end
+  call('RPUSH', ORDER, stamp .. id)
 end
 for _ = 1, tonumber(take()) do
   local id, entry = take(), take()
@@ -57,9 +63,21 @@ for _ = 1, tonumber(take()) do
 end
 
 if at > #ARGV then return 1 end
+local oldest = take()
 local fields, total, version = take(), take(), take()
-local window, outbox, idle = take(), take(), take()
+local held, outbox, idle = take(), take(), take()
+if held == '0' then
+  call('UNLINK', WINDOW, ORDER)
+elseif oldest ~= '' and call('HEXISTS', WINDOW, oldest) == 1 then
+  -- Entries that a copy brought and that have left the window since.
+  while true do
+    local id = sub(call('LINDEX', ORDER, 0), 14)
+    if id == oldest then break end
+    call('LPOP', ORDER)
+    call('HDEL', WINDOW, id)
+  end
+end
 local complete = call('HLEN', DATA) == tonumber(fields) and bytes == tonumber(total)
-  and call('LLEN', ORDER) == tonumber(window) and call('LLEN', OUTBOX) == tonumber(outbox)
+  and call('LLEN', ORDER) == tonumber(held) and call('LLEN', OUTBOX) == tonumber(outbox)
 call('HSET', STAGE, 'v', version, 'idle', idle, 'done', complete and '1' or '0')
 return complete and 2 or 3

@@ -1,7 +1,7 @@
 //! What is between the nodes of a tree, and how it fails.
 //!
-//! With [`Plan::links`](crate::tree::Plan::links) every node is called by the others
-//! through a proxy of its own, which can be cut, slowed down, or swallow what goes
+//! With [`Plan::with_links`](crate::tree::Plan::with_links) every node is called by the
+//! others through a proxy of its own, which can be cut, slowed down, or swallow what goes
 //! there or what comes back. Clients go past it.
 
 use std::sync::Arc;
@@ -45,7 +45,7 @@ enum Direction {
 }
 
 impl Link {
-    /// A way to what listens at `to` on the loopback.
+    /// A way to a port of this machine. Needs a runtime.
     pub async fn to(to: u16) -> Self {
         let port = Port::free();
         let listener = TcpListener::bind(("127.0.0.1", port.number())).await.expect("a free port");
@@ -55,9 +55,19 @@ impl Link {
         Self { port, way, accepts }
     }
 
-    /// Where it begins.
-    pub fn number(&self) -> u16 {
+    /// The port at this end.
+    pub fn port(&self) -> u16 {
         self.port.number()
+    }
+
+    /// Breaks all connections; new ones break at once.
+    pub fn cut(&self) {
+        self.set(Way::Cut);
+    }
+
+    /// Lets new connections pass.
+    pub fn mend(&self) {
+        self.set(Way::Open);
     }
 
     /// From now on the way is like this.
