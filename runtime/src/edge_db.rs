@@ -43,7 +43,7 @@ pub(crate) struct Reader {
     /// Under which condition a read counts.
     pub guard: ReadGuard,
     /// All of the data, if it came along: then the store is not asked.
-    pub inline: Option<FieldMap>,
+    pub inline: Option<Arc<FieldMap>>,
 }
 
 /// Where a request runs.

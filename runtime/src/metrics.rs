@@ -1,13 +1,16 @@
 //! The runtime's own metrics. One place for their names; `docs/metrics.md`
 //! explains them. Sessions are never labels.
 
+use std::collections::BTreeMap;
 use std::sync::OnceLock;
 use std::time::Duration;
 
 use axum::Router;
 use axum::routing::get;
-use metrics::{counter, gauge, histogram};
+use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+
+use parking_lot::RwLock;
 
 use crate::node::NodeConfig;
 use crate::peers::messages::MoveReport;
@@ -47,40 +50,76 @@ impl Exporter {
     }
 }
 
-/// A client's request was answered, under of-watchdog's names.
-pub(crate) fn answered(config: &NodeConfig, method: &http::Method, code: u16, took: Duration) {
-    let labels = [
-        ("node", config.here.to_string()),
-        ("function_name", config.function.to_string()),
-        ("method", standard(method).to_owned()),
-        ("code", code.to_string()),
-    ];
-    counter!("http_requests_total", &labels).increment(1);
-    histogram!("http_request_duration_seconds", &labels).record(took.as_secs_f64());
+/// Counts one function's requests at one node, under of-watchdog's names. What it
+/// counts with is looked up once, not with every request.
+pub(crate) struct Requests {
+    config: NodeConfig,
+    in_flight: OnceLock<Gauge>,
+    /// By method and status: a few.
+    answered: RwLock<BTreeMap<(&'static str, u16), Answered>>,
+}
+
+/// Requests that were answered alike.
+struct Answered {
+    count: Counter,
+    took: Histogram,
+}
+
+impl Answered {
+    fn one_more(&self, took: Duration) {
+        self.count.increment(1);
+        self.took.record(took.as_secs_f64());
+    }
+}
+
+impl Requests {
+    pub(crate) fn new(config: &NodeConfig) -> Self {
+        Self { config: config.clone(), in_flight: OnceLock::new(), answered: RwLock::default() }
+    }
+
+    /// A client's request is being answered, until what is returned is dropped.
+    pub(crate) fn begin(&self) -> InFlight<'_> {
+        let gauge = self.in_flight.get_or_init(|| {
+            let config = &self.config;
+            let labels =
+                [("node", config.here.to_string()), ("function_name", config.function.to_string())];
+            gauge!("http_requests_in_flight", &labels)
+        });
+        gauge.increment(1.0);
+        InFlight(gauge)
+    }
+
+    /// It was answered.
+    pub(crate) fn answered(&self, method: &http::Method, code: u16, took: Duration) {
+        let key = (standard(method), code);
+        if let Some(known) = self.answered.read().get(&key) {
+            return known.one_more(took);
+        }
+        let labels = [
+            ("node", self.config.here.to_string()),
+            ("function_name", self.config.function.to_string()),
+            ("method", key.0.to_owned()),
+            ("code", code.to_string()),
+        ];
+        let new = Answered {
+            count: counter!("http_requests_total", &labels),
+            took: histogram!("http_request_duration_seconds", &labels),
+        };
+        new.one_more(took);
+        self.answered.write().insert(key, new);
+    }
 }
 
 /// A client may send any word as a method; a label is one of a few.
-fn standard(method: &http::Method) -> &str {
-    match method.as_str() {
-        known @ ("GET" | "HEAD" | "POST" | "PUT" | "PATCH" | "DELETE" | "OPTIONS") => known,
-        _ => "other",
-    }
+fn standard(method: &http::Method) -> &'static str {
+    const KNOWN: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
+    KNOWN.into_iter().find(|known| *known == method.as_str()).unwrap_or("other")
 }
 
-/// A client's request is being answered, until this is dropped.
-pub(crate) struct InFlight(metrics::Gauge);
+/// A client's request that is being answered.
+pub(crate) struct InFlight<'a>(&'a Gauge);
 
-impl InFlight {
-    pub(crate) fn begin(config: &NodeConfig) -> Self {
-        let labels =
-            [("node", config.here.to_string()), ("function_name", config.function.to_string())];
-        let gauge = gauge!("http_requests_in_flight", &labels);
-        gauge.increment(1.0);
-        Self(gauge)
-    }
-}
-
-impl Drop for InFlight {
+impl Drop for InFlight<'_> {
     fn drop(&mut self) {
         self.0.decrement(1.0);
     }

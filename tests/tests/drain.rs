@@ -15,9 +15,9 @@ use reqwest::Method;
 use serde_json::json;
 use tokio::task::JoinSet;
 
-/// How long a drain of this suite may take, on a machine that is busy with others:
-/// a move costs both nodes of a debug build 10 ms of a core.
-const PATIENCE: Duration = Duration::from_secs(600);
+/// How long a drain may go without a session that leaves. How long all of it takes is
+/// the machine's business: a move costs the nodes of a debug build 10 ms of a core.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 on_each_store! {
     g2_g5_a_drain_under_load_loses_nothing
@@ -72,14 +72,17 @@ async fn far(tree: &Tree, node: &str) -> DrainStatus {
 
 /// Waits until no session is left at `node`.
 async fn emptied(tree: &Tree, node: &str) -> DrainStatus {
-    let began = Instant::now();
+    let mut seen = (0, Instant::now());
     loop {
         let status = far(tree, node).await;
         if status.state == DrainState::Empty {
             assert_eq!((status.left, status.failing), (0, 0), "{status:?}");
             return status;
         }
-        assert!(began.elapsed() < PATIENCE, "{status:?}");
+        if status.moved != seen.0 {
+            seen = (status.moved, Instant::now());
+        }
+        assert!(seen.1.elapsed() < PATIENCE, "{status:?}");
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
 }
@@ -176,7 +179,7 @@ async fn g2_g5_a_drain_under_load_loses_nothing(store: Store) {
 #[tokio::test(flavor = "multi_thread")]
 async fn g2_g5_ten_thousand_sessions_are_drained_under_load() {
     let tree = patient(Tree::line(Store::Redis("everysec"))).set("creation_rate", "100000").start();
-    drained_under_load(&tree.await, 10_000, 1000, 16).await;
+    drained_under_load(&tree.await, 10_000, 1000, 4).await;
 }
 
 async fn a_drain_is_stopped_and_begun_again(store: Store) {

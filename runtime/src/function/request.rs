@@ -30,7 +30,7 @@ const OF_THE_SESSION: [&str; 8] = [
 ///
 /// A handler receives it; to send one to another session, or in a test, build
 /// it with [`Request::get`], [`Request::post`] and the like.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Request {
     method: Method,
     path: String,

@@ -13,7 +13,6 @@ use super::service::Service;
 use super::signature::{Role, SIGNATURE_HEADER};
 use super::{digest, failure, forward};
 use crate::function::Request;
-use crate::metrics;
 use crate::node::{Answer, Call, Methods};
 use crate::session::{InvalidId, NodeName, RequestId, SessionId, SessionToken};
 
@@ -25,15 +24,14 @@ const REPLAYED: HeaderName = HeaderName::from_static("x-session-replayed");
 const FORWARD: &str = "x-session-forward";
 
 pub(super) async fn handle(service: &Service, incoming: Incoming) -> Response {
-    let config = service.node.config();
     let began = tokio::time::Instant::now();
     let method = incoming.method.clone();
-    let _in_flight = metrics::InFlight::begin(config);
+    let _in_flight = service.requests.begin();
     let response = match answer(service, incoming).await {
         Ok(response) => response,
         Err(problem) => problem.response().map(Body::from),
     };
-    metrics::answered(config, &method, response.status().as_u16(), began.elapsed());
+    service.requests.answered(&method, response.status().as_u16(), began.elapsed());
     varies(response)
 }
 
@@ -50,7 +48,7 @@ pub(super) fn varies(mut response: Response) -> Response {
     response
 }
 
-async fn answer(service: &Service, incoming: Incoming) -> Result<Response, Problem> {
+async fn answer(service: &Service, mut incoming: Incoming) -> Result<Response, Problem> {
     if incoming.method == Method::OPTIONS
         && let Some(options) = options(service, &incoming)?
     {
@@ -59,8 +57,9 @@ async fn answer(service: &Service, incoming: Incoming) -> Result<Response, Probl
     if !digest::fits(&incoming.headers, &incoming.body) {
         return Err(Problem::digest_mismatch());
     }
-    let call = Call { from_peer: signed_by_peer(service, &incoming)?, ..call(&incoming)? };
+    let from_peer = signed_by_peer(service, &incoming)?;
     let forwards = text(&incoming.headers, FORWARD) == Some("1");
+    let call = call(&mut incoming, from_peer, forwards)?;
     match service.node.invoke(call).await {
         Ok(Answer::Response { response, token, replayed }) => {
             let (status, headers, body) = response.into_parts();
@@ -143,7 +142,9 @@ fn id<T: FromStr<Err = InvalidId>>(
     value.parse().map(Some)
 }
 
-fn call(incoming: &Incoming) -> Result<Call, Problem> {
+/// What the node is called with. The headers go along, unless the request is to be
+/// forwarded if need be.
+fn call(incoming: &mut Incoming, from_peer: bool, forwards: bool) -> Result<Call, Problem> {
     let headers = &incoming.headers;
     let session: SessionId = id(headers, SESSION)
         .map_err(|bad| Problem::malformed_session(&bad))?
@@ -155,15 +156,19 @@ fn call(incoming: &Incoming) -> Result<Call, Problem> {
         .map(SessionToken::decode)
         .transpose()
         .map_err(|bad| Problem::bad_token(&bad))?;
+    let timeout = text(headers, "x-timeout").and_then(seconds);
+    let headers = match forwards {
+        true => incoming.headers.clone(),
+        false => std::mem::take(&mut incoming.headers),
+    };
     let request = Request::new(
         incoming.method.clone(),
         &incoming.path,
         incoming.query.clone(),
-        headers.clone(),
+        headers,
         incoming.body.clone(),
     );
-    let timeout = text(headers, "x-timeout").and_then(seconds);
-    Ok(Call { session, request_id, token, from_peer: false, timeout, request })
+    Ok(Call { session, request_id, token, from_peer, timeout, request })
 }
 
 /// `X-Timeout` as Go writes durations: `1s`, `1m30s`.
@@ -173,7 +178,7 @@ fn seconds(text: &str) -> Option<Duration> {
 
 fn with_token(mut response: Response, token: Option<&SessionToken>) -> Response {
     if let Some(token) = token
-        && let Ok(value) = HeaderValue::from_str(&token.encode())
+        && let Ok(value) = HeaderValue::try_from(token.encode())
     {
         response.headers_mut().insert(TOKEN, value);
     }

@@ -146,6 +146,8 @@ async fn serve(service: &Service, path: String, request: Request<Body>) -> Respo
 /// Reads a body in full. One that is too large is read to its end too, a while.
 async fn read_body(mut body: Body, max: usize, idle: Duration) -> Result<Bytes, Problem> {
     const PATIENCE: usize = 4;
+    // Most bodies come in one piece, or are none.
+    let mut first = Bytes::new();
     let mut whole = BytesMut::new();
     let mut read = 0_usize;
     loop {
@@ -159,6 +161,13 @@ async fn read_body(mut body: Body, max: usize, idle: Duration) -> Result<Bytes, 
         let Ok(data) = frame.into_data() else { continue };
         read = read.saturating_add(data.len());
         if read <= max {
+            if read == data.len() {
+                first = data;
+                continue;
+            }
+            if whole.is_empty() {
+                whole.extend_from_slice(&first);
+            }
             whole.extend_from_slice(&data);
         } else if read > max.saturating_mul(PATIENCE) {
             break;
@@ -167,5 +176,5 @@ async fn read_body(mut body: Body, max: usize, idle: Duration) -> Result<Bytes, 
     if read > max {
         return Err(Problem::too_large(max as u64));
     }
-    Ok(whole.freeze())
+    Ok(if whole.is_empty() { first } else { whole.freeze() })
 }

@@ -7,6 +7,7 @@ use super::router::Incoming;
 use super::signature::{
     Call, FunctionKeys, NonceCache, SIGNATURE_HEADER, SignatureError, Verified,
 };
+use crate::metrics::Requests;
 use crate::node::Node;
 use crate::peers::{HttpPeers, unix_ms};
 
@@ -21,6 +22,7 @@ pub struct Inner {
     pub(super) keys: Arc<FunctionKeys>,
     pub(super) nonces: NonceCache,
     pub(super) peers: Arc<HttpPeers>,
+    pub(super) requests: Requests,
     healthy: AtomicBool,
 }
 
@@ -37,7 +39,9 @@ impl Service {
     pub fn new(node: Node, peers: Arc<HttpPeers>) -> Self {
         let keys = peers.keys(&node.config().function);
         let nonces = NonceCache::default();
-        Self(Arc::new(Inner { node, keys, nonces, peers, healthy: AtomicBool::new(true) }))
+        let requests = Requests::new(node.config());
+        let healthy = AtomicBool::new(true);
+        Self(Arc::new(Inner { node, keys, nonces, peers, requests, healthy }))
     }
 
     /// The node behind it.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use sha2::Digest as _;
 use tokio::time::Instant;
 
+use super::detached::Detached;
 use super::enter::{Creates, Entered, Entering};
 use super::lines::NoTurn;
 use super::run::store_failure;
@@ -40,7 +41,16 @@ impl Call {
 
     /// The request with what the handler may ask of it.
     pub(super) fn prepared(&self) -> Request {
-        let request = self.request.clone();
+        self.prepare(self.request.clone())
+    }
+
+    /// The same, when it is not needed again.
+    pub(super) fn take_prepared(&mut self) -> Request {
+        let taken = std::mem::take(&mut self.request);
+        self.prepare(taken)
+    }
+
+    fn prepare(&self, request: Request) -> Request {
         request.with_session(self.session.clone()).with_request_id(self.request_id.clone())
     }
 }
@@ -136,7 +146,7 @@ impl Node {
 
     /// A read-only request: no lease, no line. It sees one version throughout, or
     /// runs again.
-    async fn read(&self, call: Call, matched: &Matched) -> Outcome<Answer> {
+    async fn read(&self, mut call: Call, matched: &Matched) -> Outcome<Answer> {
         let until = Instant::now() + self.config.session_wait;
         let line = self.lines.stand(&call.session);
         // A run that is repeated makes the same calls.
@@ -160,9 +170,11 @@ impl Node {
                 Entered::Replay { .. } => continue,
             };
             let token = self.token(&call.session, &session.life, session.epoch, self.here());
+            let inline = session.data.is_some();
             let reader = self.reader(&call, &session);
             let db = ReadDb::new(reader, self.place(&session, &call.session, id.clone()));
-            let request = call.prepared();
+            // What is read from memory is never outdated: it runs once.
+            let request = if inline { call.take_prepared() } else { call.prepared() };
             let running = self.function.run_read(matched, request, &db);
             match store_failure(self.timed(call.timeout, running).await)? {
                 Err(error) if error.is_stale_read() => {
@@ -203,7 +215,7 @@ impl Node {
         let node = self.clone();
         // From here on a client that goes away changes nothing: the request runs
         // to its commit, and the session is free for the next one.
-        let running = self.tasks.spawn(async move {
+        let running = Detached::new(&self.tasks, async move {
             let outcome = node.write_in_turn(call, &matched, &line, until).await;
             drop((turn, in_flight));
             outcome

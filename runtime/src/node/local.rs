@@ -94,6 +94,14 @@ impl Local {
         Answering { local: self, session, nonce }
     }
 
+    /// Whether this process heard of the target of a move within `long`.
+    pub(super) fn hears(&self, session: &SessionId, nonce: Nonce, long: Duration) -> bool {
+        let memory = self.memory.lock();
+        let heard = memory.heard.get(session).filter(|(known, _)| *known == nonce);
+        memory.answering.contains_key(&nonce)
+            || heard.is_some_and(|(_, heard)| heard.elapsed() < long)
+    }
+
     /// Whether the target of a move has been silent for `long`. Another replica may
     /// be talking to it: this process counts from when it first saw the move.
     pub(super) fn silent_for(&self, session: &SessionId, nonce: Nonce, long: Duration) -> bool {

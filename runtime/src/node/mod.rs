@@ -12,6 +12,7 @@
 //! - `outbox`: messages that commits send to other nodes
 //! - `recover`: whoever is in doubt asks
 //! - `expire`: idle sessions and old pointers end
+//! - `detached`: work that runs to its end, whoever waits for it
 //! - `drain`: an operator takes the node out of work
 //! - `moves`: how many moves go on at once
 //! - `lines`, `leases`, `local`: what this process remembers while it runs
@@ -20,6 +21,7 @@
 mod calls;
 mod config;
 mod copy;
+mod detached;
 mod drain;
 mod enter;
 mod expire;

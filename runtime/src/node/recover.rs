@@ -74,7 +74,9 @@ impl Node {
         self.refresh_barred().await?;
         self.resident.store(counts.resident, Ordering::Relaxed);
         crate::metrics::counted(&self.config, counts);
-        self.moves.forget_silent(self.config.recovery_interval);
+        let long = self.config.recovery_interval;
+        let hears = |session: &SessionId, nonce| self.local.hears(session, nonce, long);
+        self.moves.forget_silent(long, hears);
         self.local.keep_only(&pending, self.config.recovery_interval * 10);
         for session in pending {
             // What finds no worker is there at the next turn; a turn waits for nobody.

@@ -23,7 +23,7 @@ impl Node {
     /// A writing request whose turn it is.
     pub(super) async fn write_in_turn(
         &self,
-        call: Call,
+        mut call: Call,
         matched: &Matched,
         line: &Line,
         until: Instant,
@@ -45,7 +45,7 @@ impl Node {
         };
         let token = self.token(&call.session, &session.life, session.epoch, self.here());
         let remember = call.request_id.clone().map(|id| (id, digest(&call.request)));
-        let request = call.prepared();
+        let request = call.take_prepared();
         let outcome = self
             .in_session(&call.session, &session, lease, remember, async |db| {
                 let running = self.function.run_write(matched, request, db);

@@ -102,7 +102,8 @@ text_id!(
         }
         // What a proxy or a file system would read as something else is
         // refused too, though the id is never put into a path.
-        if text.contains("../") || text.to_ascii_lowercase().contains("%2f") {
+        let slash = |bytes: &[u8]| bytes.eq_ignore_ascii_case(b"%2f");
+        if text.contains("../") || text.as_bytes().windows(3).any(slash) {
             return Err("a session id does not contain `../` or `%2F`".to_owned());
         }
         Ok(())

@@ -43,7 +43,9 @@ impl SessionToken {
     /// The header's form: base64 of the JSON.
     pub fn encode(&self) -> String {
         // A struct of strings and numbers always serializes.
-        STANDARD.encode(serde_json::to_vec(self).unwrap_or_default())
+        let mut json = Vec::with_capacity(256);
+        let _ = serde_json::to_writer(&mut json, self);
+        STANDARD.encode(json)
     }
 
     /// Reads the header's form; also takes the JSON itself, as the draft sends it.

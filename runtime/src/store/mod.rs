@@ -13,6 +13,7 @@ pub mod memory;
 pub mod redis;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -132,7 +133,7 @@ pub struct Session {
     /// Bytes of fields and contents.
     pub bytes: u64,
     /// All fields, if the session is small.
-    pub data: Option<FieldMap>,
+    pub data: Option<Arc<FieldMap>>,
     /// Whether this request created it.
     pub created: bool,
 }

@@ -115,7 +115,7 @@ pub async fn g2_what_is_small_comes_inline(bench: &Bench) {
             request.inline_max = most;
             let Begun::Run(run) = bench.begin(&id, &request).await else { panic!("it should run") };
             assert_eq!(run.bytes, bytes);
-            assert_eq!(run.data, inline.then(|| expected.clone()));
+            assert_eq!(run.data.as_deref(), inline.then_some(&expected));
             bench.store.release(&id, request.ask.lease).await.unwrap();
         }
     }

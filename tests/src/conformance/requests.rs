@@ -25,7 +25,7 @@ pub async fn g1_an_absent_session_is_created_only_where_it_may(bench: &Bench) {
     assert!(turn.session.created);
     assert_eq!((turn.session.version, turn.session.bytes, turn.session.epoch), (0, 0, 1));
     assert_eq!(turn.session.life.home, bench.node);
-    assert_eq!(turn.session.data, Some(std::collections::BTreeMap::new()));
+    assert_eq!(turn.session.data, Some(std::sync::Arc::default()));
     bench.commit(&id, &turn.commit()).await;
     assert!(!bench.turn(&id).await.session.created);
 }

@@ -1,6 +1,7 @@
 //! One session's data, and what requests and moves read of it.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -106,8 +107,8 @@ pub(super) fn write(
     Ok(applied.touched)
 }
 
-pub(super) fn inline(data: &Data, max: u64) -> Option<FieldMap> {
-    (data.bytes <= max).then(|| data.fields.clone())
+pub(super) fn inline(data: &Data, max: u64) -> Option<Arc<FieldMap>> {
+    (data.bytes <= max).then(|| Arc::new(data.fields.clone()))
 }
 
 /// The fields that `read` asks for.

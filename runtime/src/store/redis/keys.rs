@@ -7,7 +7,7 @@
 
 use std::fmt::Write as _;
 
-use redis::{Cmd, RedisWrite as _};
+use redis::Cmd;
 
 use super::encode::short;
 use crate::session::{FunctionName, Millis, NodeName, Nonce, SessionId};
@@ -102,6 +102,11 @@ impl Keys {
         format!("{}settings", self.index)
     }
 
+    /// Changes whenever a pointer does, see `pointers`.
+    pub(super) fn turn(&self) -> String {
+        format!("{}turn", self.index)
+    }
+
     /// Written before waiting for the disk, so that there is something to wait for.
     pub(super) fn sync(&self) -> String {
         format!("{}sync", self.index)
@@ -131,8 +136,12 @@ impl SessionKeys {
 
     /// Adds the keys with these letters to a command.
     pub(super) fn push(&self, cmd: &mut Cmd, letters: &str) {
+        let mut key = String::with_capacity(self.0.len() + 1);
+        key.push_str(&self.0);
         for letter in letters.chars() {
-            cmd.write_arg_fmt(format_args!("{}{letter}", self.0));
+            key.push(letter);
+            cmd.arg(&key);
+            key.pop();
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The node's Redis as a store.
 //!
 //! - `requests`: begin, commit and reads, one script each, one round trip
+//! - `recent`, `pointers`: what this process has seen, so that the store need not say it again
 //! - `steps`: protocol steps: load, decide in Rust, write if nothing changed
 //! - `pages`: copy, export and stage
 //! - `index`: residents, pointers, pending
@@ -26,6 +27,8 @@ mod marks;
 mod mend;
 mod options;
 mod pages;
+mod pointers;
+mod recent;
 mod recover;
 mod reply;
 mod requests;
@@ -49,6 +52,8 @@ use self::address::Target;
 use self::cluster::Cluster;
 use self::index::Touches;
 use self::keys::Keys;
+use self::pointers::Pointers;
+use self::recent::{Recent, Seen};
 use self::reply::Parts;
 use self::scripts::{Script, Scripts};
 use self::servers::{Door, Servers};
@@ -78,6 +83,9 @@ pub struct RedisStore {
     core: Arc<Core>,
 }
 
+/// How many bytes of sessions' data a process keeps in memory, about.
+const RECENT_BYTES: usize = 32 << 20;
+
 /// What all parts of the store use.
 #[derive(Debug)]
 struct Core {
@@ -88,6 +96,8 @@ struct Core {
     keys: Keys,
     scripts: Arc<Scripts>,
     touches: Touches,
+    pointers: Pointers,
+    recent: Recent<Arc<Seen>>,
 }
 
 impl RedisStore {
@@ -144,6 +154,8 @@ impl RedisStore {
             keys,
             scripts,
             touches: Touches::default(),
+            pointers: Pointers::default(),
+            recent: Recent::new(RECENT_BYTES),
             options,
             scope,
         });

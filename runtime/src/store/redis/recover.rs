@@ -295,7 +295,7 @@ impl Core {
         }
         let keys = self.keys.session(session);
         let start = |count| self.scripts.recovering(Script::Apply, count);
-        Ok(Some(apply_call(start, &keys, &event, found, &step)))
+        Ok(Some(apply_call(start, &keys, &event, found, &step, self.turn_key().as_deref())))
     }
 }
 

@@ -18,6 +18,7 @@ pub(super) enum Script {
     BeginFull,
     Commit,
     CommitFull,
+    CommitHot,
     Lease,
     Load,
     Apply,
@@ -29,6 +30,7 @@ pub(super) enum Script {
     Track,
     Index,
     Setting,
+    Turn,
 }
 
 const PRELUDE: &str = include_str!("lua/prelude.lua");
@@ -41,11 +43,12 @@ const READS: &str = "flags=no-writes";
 const LOOKS_AROUND: &str = "flags=no-writes,allow-cross-slot-keys";
 
 /// In the order of [`Script`].
-const TEXTS: [(Script, &str, &str); 15] = [
+const TEXTS: [(Script, &str, &str); 17] = [
     (Script::Begin, GROWS, include_str!("lua/begin.lua")),
     (Script::BeginFull, ANYTIME, include_str!("lua/begin.lua")),
     (Script::Commit, GROWS, include_str!("lua/commit.lua")),
     (Script::CommitFull, ANYTIME, include_str!("lua/commit.lua")),
+    (Script::CommitHot, GROWS, ""),
     (Script::Lease, ANYTIME, include_str!("lua/lease.lua")),
     (Script::Load, READS, include_str!("lua/load.lua")),
     (Script::Apply, ANYTIME, include_str!("lua/apply.lua")),
@@ -57,6 +60,7 @@ const TEXTS: [(Script, &str, &str); 15] = [
     (Script::Track, ANYTIME, include_str!("lua/track.lua")),
     (Script::Index, ANYTIME, include_str!("lua/index.lua")),
     (Script::Setting, ANYTIME, include_str!("lua/setting.lua")),
+    (Script::Turn, READS, ""),
 ];
 
 /// One function's scripts at one node.
@@ -70,15 +74,34 @@ pub(super) struct Scripts {
     find: String,
 }
 
+/// What comes first in a script, before anything that costs.
+fn head(script: Script) -> &'static str {
+    match script {
+        Script::Begin | Script::BeginFull => include_str!("lua/begin_hot.lua"),
+        Script::CommitHot => include_str!("lua/commit_hot.lua"),
+        Script::Turn => include_str!("lua/turn.lua"),
+        _ => "",
+    }
+}
+
 fn text(flags: &str, whose: &str, body: &str) -> String {
     format!("#!lua {flags}\n-- {whose}\n{PRELUDE}\n{body}")
+}
+
+/// The text of a script that begins with its head, or is nothing else.
+fn hot(script: Script, flags: &str, whose: &str, body: &str) -> String {
+    match (head(script), body) {
+        ("", body) => text(flags, whose, body),
+        (head, "") => format!("#!lua {flags}\n-- {whose}\n{head}"),
+        (head, body) => format!("#!lua {flags}\n-- {whose}\n{head}\n{PRELUDE}\n{body}"),
+    }
 }
 
 impl Scripts {
     /// `whose` names function, node and key prefix.
     pub(super) fn new(whose: &str) -> Self {
-        let hot = TEXTS.iter().map(|(_, flags, body)| {
-            let text = text(flags, whose, body);
+        let hot = TEXTS.iter().map(|(script, flags, body)| {
+            let text = hot(*script, flags, whose, body);
             (redis::Script::new(&text).get_hash().to_owned(), text)
         });
         let recovery = [Script::Apply, Script::Index].map(|script| {

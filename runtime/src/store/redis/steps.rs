@@ -6,6 +6,7 @@ use super::Core;
 use super::encode::{self, FIELDS, Raw};
 use super::keys::{SessionKeys, WHOLE};
 use super::marks::Change;
+use super::pointers::is_pointer;
 use super::reply::{self, Parts, corrupt};
 use super::scripts::Script;
 use super::shard::Witness;
@@ -50,7 +51,7 @@ impl Core {
         Ok(found.snapshot)
     }
 
-    fn load_call(&self, session: &SessionId, stage: Option<Nonce>) -> Cmd {
+    pub(super) fn load_call(&self, session: &SessionId, stage: Option<Nonce>) -> Cmd {
         let keys = self.keys.session(session);
         let count = 3 + usize::from(stage.is_some());
         let mut cmd = self.scripts.start(Script::Load, count, 256);
@@ -144,7 +145,7 @@ impl Core {
         let keys = self.keys.session(session);
         let start = |count| self.scripts.start(Script::Apply, count, 1024);
         let change = Change {
-            cmd: apply_call(start, &keys, event, found, step),
+            cmd: apply_call(start, &keys, event, found, step, self.turn_key().as_deref()),
             marks: step.slot.pending(),
             index: self.index_calls(session, &found.snapshot.slot, &step.slot),
             witness,
@@ -159,7 +160,7 @@ impl Core {
     }
 }
 
-fn loaded(answer: Value) -> StoreResult<Loaded> {
+pub(super) fn loaded(answer: Value) -> StoreResult<Loaded> {
     let mut parts = Parts::new(answer)?;
     let now = parts.number()?;
     let raw = reply::raw(parts.value()?)?;
@@ -199,12 +200,14 @@ fn compared(event: &Event, step: &Step) -> impl Iterator<Item = usize> {
 }
 
 /// The call that writes a step's outcome; `start` begins it, given the number of keys.
+/// `turn` is the key of the pointers' turn, if one command can reach both.
 pub(super) fn apply_call(
     start: impl FnOnce(usize) -> Cmd,
     keys: &SessionKeys,
     event: &Event,
     found: &Loaded,
     step: &Step,
+    turn: Option<&str>,
 ) -> Cmd {
     let (payload, letters, others) = match step.payload {
         Payload::Keep => ("k", "mz", None),
@@ -213,12 +216,17 @@ pub(super) fn apply_call(
         Payload::DropStage(nonce) => ("s", "mz", Some(keys.stage(nonce))),
         Payload::SetAside => ("l", ALL, Some(keys.lost(found.snapshot.now))),
     };
-    let mut cmd = start(letters.len() + others.as_ref().map_or(0, |_| WHOLE.len()));
+    let slot = &step.slot;
+    // Whoever remembers a pointer has to hear of it.
+    let turn = turn.filter(|_| is_pointer(&found.snapshot.slot) || is_pointer(slot));
+    let own = letters.len() + others.as_ref().map_or(0, |_| WHOLE.len());
+    let mut cmd = start(own + usize::from(turn.is_some()));
     keys.push(&mut cmd, letters);
     if let Some(others) = others {
         others.push(&mut cmd, WHOLE);
     }
-    let slot = &step.slot;
+    cmd.arg(turn.as_slice());
+    let payload = if turn.is_some() { payload.to_ascii_uppercase() } else { payload.to_owned() };
     let nothing = slot.record.is_none() && slot.pull.is_none();
     let owned = matches!(slot.record, Some(Record::Owned { .. }));
     // A target may hold what a restarted store has forgotten.
@@ -238,6 +246,9 @@ pub(super) fn apply_call(
     cmd.arg(differ.len());
     for place in differ {
         cmd.arg(FIELDS[place]).arg(&new[place]);
+    }
+    if turn.is_some() {
+        cmd.arg(encode::short(rand::random()));
     }
     cmd
 }

@@ -1,13 +1,15 @@
 -- Writes the outcome of a protocol step, if what it was decided on still holds.
 -- KEYS  meta, changes, then data, window, order, outbox where the payload moves, then
---       the five keys of the stage or of lost+found: meta, data, window, order, outbox
+--       the five keys of the stage or of lost+found: meta, data, window, order, outbox;
+--       last the turn of the pointers, if the payload's letter is a capital
 -- ARGV  1 payload: k keep, d drop, a adopt, s drop stage, l set aside
 --       2 `1`: nothing is left to know, 3 `1`: still owned, 4 `1`: a copy ends
 --       5 number of fields to compare, those with their texts,
---       number of fields to set, those with their texts (an empty one goes)
+--       number of fields to set, those with their texts (an empty one goes), and the
+--       pointers' next turn
 -- Says  1 written, 0 somebody was faster, 2 the stage is not complete
 local META = KEYS[1]
-local payload = ARGV[1]
+local payload = string.lower(ARGV[1])
 
 local at = 6
 local compared = tonumber(ARGV[5])
@@ -17,6 +19,9 @@ for _, value in ipairs(call('HMGET', META, unpack(names))) do
   if (value or '') ~= ARGV[at + 1] then return 0 end
   at = at + 2
 end
+
+-- A pointer comes, goes or changes: what anybody remembers of pointers ends here.
+if payload ~= ARGV[1] then call('SET', KEYS[#KEYS], ARGV[#ARGV]) end
 
 -- The payload's keys, and those that replace or keep them, in the same order.
 local function drop()

@@ -2,15 +2,16 @@
 -- KEYS  meta, data, window
 -- ARGV  1 `w` or `r`, 2 lease, 3 its milliseconds, 4 record to create (or empty),
 --       5 this node, 6 `1`: frozen reads, 7 the epoch whose source is quiet (or
---       empty), 8 most bytes to return, 9 request id (or empty)
--- Says  {1, created, touch the index, now, r, h, v, b, fields or nothing}
+--       empty), 8 most bytes to return, 9 request id (or empty), 10 and 11 what the
+--       caller has seen, for `begin_hot.lua`
+-- Says  {1, created, touch the index, now, r, h, v, b, fields or nothing, e}
 --       {2, window entry, r, h} when the request id is known
 --       {0, now, slot fields} in every other case: Rust says why
 local META = KEYS[1]
 local now = clock()
 local write = ARGV[1] == 'w'
-local r, h, u, l, w, a, v, b =
-  unpack(call('HMGET', META, 'r', 'h', 'u', 'l', 'w', 'a', 'v', 'b'))
+local r, h, u, l, w, a, v, b, e =
+  unpack(call('HMGET', META, 'r', 'h', 'u', 'l', 'w', 'a', 'v', 'b', 'e'))
 
 local function other()
   return {0, text(now), call('HMGET', META, 'r', 'h', 'n', 't', 's', 'u', 'k', 'p', 'g', 'f',
@@ -26,7 +27,7 @@ local function run(created, touch)
   elseif bytes <= tonumber(ARGV[8]) and (bytes <= 4096 or call('HLEN', KEYS[2]) <= 4096) then
     fields = call('HGETALL', KEYS[2])
   end
-  return {1, created, touch, text(now), r, h, v or '0', b or '0', fields}
+  return {1, created, touch, text(now), r, h, v or '0', b or '0', fields, e or ''}
 end
 
 local function lease()

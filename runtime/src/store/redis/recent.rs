@@ -1,0 +1,183 @@
+//! What this process has seen lately, so that the store need not say it again.
+//!
+//! Nothing in here is believed: what rests on it is sent along, and the store says
+//! in the same round trip whether it still holds (ADR 0013).
+
+use std::collections::{BTreeSet, HashMap};
+use std::hash::{BuildHasher, RandomState};
+use std::mem::take;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use super::encode::short;
+use crate::session::fields::{self, FieldMap};
+use crate::session::{Epoch, LeaseId, Life, SessionId};
+use crate::store::Commit;
+
+const SHARDS: usize = 16;
+
+/// Sessions with something known of each: the latest used, up to a total weight.
+#[derive(Debug)]
+pub(super) struct Recent<T> {
+    hasher: RandomState,
+    shards: Vec<Mutex<Shard<T>>>,
+    /// Half of what a shard may hold.
+    half: usize,
+}
+
+/// Two generations: what is used moves to the young one; when that is full, it
+/// becomes the old one, and the old one goes.
+#[derive(Debug)]
+struct Shard<T> {
+    young: HashMap<SessionId, (T, usize)>,
+    old: HashMap<SessionId, (T, usize)>,
+    weight: usize,
+}
+
+impl<T: Clone> Recent<T> {
+    /// At most `most` in weight, about.
+    pub(super) fn new(most: usize) -> Self {
+        let shard = || Shard { young: HashMap::new(), old: HashMap::new(), weight: 0 };
+        Self {
+            hasher: RandomState::new(),
+            shards: (0..SHARDS).map(|_| Mutex::new(shard())).collect(),
+            half: most / SHARDS / 2,
+        }
+    }
+
+    fn shard(&self, session: &SessionId) -> &Mutex<Shard<T>> {
+        let hash = usize::try_from(self.hasher.hash_one(session) % SHARDS as u64).unwrap_or(0);
+        &self.shards[hash]
+    }
+
+    pub(super) fn get(&self, session: &SessionId) -> Option<T> {
+        let mut shard = self.shard(session).lock();
+        if let Some((found, _)) = shard.young.get(session) {
+            return Some(found.clone());
+        }
+        let (session, (found, weight)) = shard.old.remove_entry(session)?;
+        let answer = found.clone();
+        shard.insert(session, found, weight, self.half);
+        Some(answer)
+    }
+
+    pub(super) fn put(&self, session: &SessionId, what: T, weight: usize) {
+        let mut shard = self.shard(session).lock();
+        shard.old.remove(session);
+        shard.insert(session.clone(), what, weight, self.half);
+    }
+
+    pub(super) fn forget(&self, session: &SessionId) {
+        let mut shard = self.shard(session).lock();
+        shard.old.remove(session);
+        if let Some((_, weight)) = shard.young.remove(session) {
+            shard.weight -= weight;
+        }
+    }
+}
+
+impl<T> Shard<T> {
+    fn insert(&mut self, session: SessionId, what: T, weight: usize, half: usize) {
+        if let Some((_, before)) = self.young.insert(session, (what, weight)) {
+            self.weight -= before;
+        }
+        self.weight += weight;
+        if self.weight > half {
+            self.old = take(&mut self.young);
+            self.weight = 0;
+        }
+    }
+}
+
+/// A session's data in one state.
+#[derive(Debug, Clone)]
+pub(super) struct Seen {
+    /// The record as its text in the store: life, epoch, and that it is owned.
+    pub(super) record: Arc<str>,
+    /// Who committed last, if anybody has. With the record it names one state of
+    /// the data, ever: no store, restarted or not, has another under both.
+    pub(super) last: Option<LeaseId>,
+    pub(super) life: Life,
+    pub(super) epoch: Epoch,
+    pub(super) version: u64,
+    pub(super) bytes: u64,
+    pub(super) data: Arc<FieldMap>,
+    /// When the store was last told of a use.
+    pub(super) touched: Instant,
+}
+
+/// A session with more fields is asked for each time: to copy it costs as much.
+const MOST_FIELDS: usize = 64;
+
+impl Seen {
+    /// How the store writes who committed last.
+    pub(super) fn last(&self) -> String {
+        self.last.map_or_else(String::new, |lease| short(lease.0))
+    }
+
+    /// What a commit in this state leaves, and the fields that it touches.
+    pub(super) fn after(&self, commit: &Commit) -> (Self, BTreeSet<String>) {
+        let mut data = FieldMap::clone(&self.data);
+        let done = fields::apply(&mut data, &commit.data);
+        let after = Self {
+            last: Some(commit.lease),
+            version: self.version + 1,
+            bytes: (self.bytes + done.added).saturating_sub(done.removed),
+            data: Arc::new(data),
+            ..self.clone()
+        };
+        (after, done.touched)
+    }
+
+    pub(super) fn is_small(&self) -> bool {
+        self.data.len() <= MOST_FIELDS
+    }
+
+    /// About how many bytes of memory it takes.
+    pub(super) fn weight(&self) -> usize {
+        usize::try_from(self.bytes).unwrap_or(usize::MAX / 2) + self.data.len() * 64 + 512
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(number: usize) -> SessionId {
+        SessionId::new(format!("s{number}")).unwrap()
+    }
+
+    #[test]
+    fn what_is_used_stays_and_the_rest_goes() {
+        let recent = Recent::new(SHARDS * 20);
+        recent.put(&id(0), 0, 1);
+        for number in 1..10_000 {
+            recent.put(&id(number), number, 1);
+            assert_eq!(recent.get(&id(0)), Some(0));
+        }
+        let held: usize =
+            recent.shards.iter().map(|s| s.lock()).map(|s| s.young.len() + s.old.len()).sum();
+        assert!(held <= SHARDS * 22, "{held}");
+        assert_eq!(recent.get(&id(1)), None);
+        recent.forget(&id(0));
+        assert_eq!(recent.get(&id(0)), None);
+    }
+
+    #[test]
+    fn weights_add_up() {
+        let recent = Recent::new(SHARDS * 200);
+        for turn in 0..1000 {
+            recent.put(&id(turn % 3), turn, turn % 40);
+            if turn % 7 == 0 {
+                recent.forget(&id(turn % 3));
+            }
+        }
+        for shard in &recent.shards {
+            let shard = shard.lock();
+            let weights = shard.young.values().map(|(_, weight)| *weight);
+            assert_eq!(shard.weight, weights.sum::<usize>());
+        }
+    }
+}
