@@ -75,6 +75,11 @@ sim: ## Run seeds of the simulator: SEEDS=1..100000 THREADS=2, or REPLAY=17
 model: ## Explore the protocol within larger bounds (minutes), or SCOPE="crashes moves=3"
 	$(CARGO) run -p funicular-model -- $(if $(SCOPE),"$(SCOPE)")
 
+.PHONY: chaos
+chaos: ## Kill, stop and cut off nodes and stores of a real tree for SECONDS (default 300), SEED
+	FUNICULAR_CHAOS_SECONDS=$(or $(SECONDS),300) $(if $(SEED),FUNICULAR_CHAOS_SEED=$(SEED)) \
+	  $(CARGO) test -p funicular-tests --test chaos -- --nocapture
+
 # Adds up what each test binary says of itself.
 TOTAL = 2>&1 | awk '{ print } \
   /^test result:/ { passed += $$4; failed += $$6; ignored += $$8 } \

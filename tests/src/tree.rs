@@ -390,6 +390,11 @@ impl Held {
         }
     }
 
+    /// Whether a process is at the step.
+    pub fn is_reached(&self) -> bool {
+        self.reached.exists()
+    }
+
     /// Lets the process go on.
     pub fn release(self) {
         drop(self);

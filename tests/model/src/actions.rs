@@ -1,5 +1,7 @@
 //! Everything that can happen, within bounds.
 
+use std::collections::BTreeSet;
+
 use stateright::{Model, Property};
 
 use crate::clients::{Met, Running};
@@ -11,6 +13,7 @@ use crate::world::{NODES, Omission, World};
 
 /// How often what is bounded may happen, and what may happen at all.
 #[derive(Debug, Clone, Copy, Default)]
+#[allow(clippy::struct_excessive_bools, reason = "bounds that have no number")]
 pub struct Scope {
     /// What it explores, in a word or two.
     pub name: &'static str,
@@ -18,6 +21,9 @@ pub struct Scope {
     pub keys: usize,
     /// Stores are synced with every write; else they forget what was not synced.
     pub always: bool,
+    /// At the beginning a session has moved from the first node to the second already;
+    /// what that took counts.
+    pub moved: bool,
     /// Pulls that may be begun.
     pub moves: u8,
     /// Writing requests that may be let in.
@@ -190,8 +196,8 @@ impl Protocol {
                 }
             }
             Action::Expire(node, key) => world.expire(node, key),
-            Action::Age(node, key) => world.ask_home(node, key, true),
-            Action::Follow(node, key) => world.ask_home(node, key, false),
+            Action::Age(node, key) => world.age(node, key),
+            Action::Follow(node, key) => world.follow(node, key),
             Action::Crash(node, with) => {
                 world.crash(node, with);
                 world.used.crashes += 1;
@@ -213,7 +219,11 @@ impl Model for Protocol {
     type Action = Action;
 
     fn init_states(&self) -> Vec<World> {
-        vec![World::new(self.scope.keys, self.scope.always, self.omits)]
+        let mut world = World::new(self.scope.keys, self.scope.always, self.omits);
+        if self.scope.moved {
+            world.move_one();
+        }
+        vec![world]
     }
 
     fn actions(&self, world: &World, actions: &mut Vec<Action>) {
@@ -253,8 +263,12 @@ impl Model for Protocol {
         let scope = self.scope;
         let resumes = Property::sometimes("a move ends with no", |_, world: &World| resumed(world));
         if scope.moves > 0 {
-            properties
-                .extend([Property::sometimes("a move completes", |_, w| completed(w)), resumes]);
+            properties.extend([
+                Property::sometimes("a move completes", |model: &Self, w| {
+                    completed(w, model.scope.moved)
+                }),
+                resumes,
+            ]);
         }
         if scope.expiry {
             let ended = |_: &Self, world: &World| !world.ghost.ended.is_empty();
@@ -282,13 +296,34 @@ impl Model for Protocol {
     }
 }
 
+impl World {
+    /// A session is created, written to and moved, and nothing goes wrong.
+    fn move_one(&mut self) {
+        self.begin(0, 0, 1, true);
+        if let Some(running) = self.running.first().cloned() {
+            self.commit(&running);
+        }
+        self.note_owners();
+        if let Some(life) = self.lives(0).first().cloned() {
+            self.pull(0, (0, 1), &life, 1);
+        }
+        let mut arrived = BTreeSet::new();
+        while let Some(sent) = self.sent.iter().find(|sent| !arrived.contains(*sent)).cloned() {
+            self.deliver(sent.envelope());
+            self.note_owners();
+            arrived.insert(sent);
+        }
+    }
+}
+
 /// Some session is where it was moved to, and all who have to know it do.
-fn completed(world: &World) -> bool {
+fn completed(world: &World, moved: bool) -> bool {
+    let after = if moved { 3 } else { 2 };
     world.ghost.owners.iter().any(|((key, life, epoch), node)| {
         let slot = world.slot(*node, *key);
         let owned = matches!(&slot.record, Some(Record::Owned { life: own, epoch: now, .. })
             if own == life && now == epoch);
-        *epoch == 2 && owned && !slot.pending()
+        *epoch == after && owned && !slot.pending()
     })
 }
 

@@ -64,6 +64,16 @@ fn why(model: &Protocol, world: &World) -> String {
 
 /// Explores a scope to its end, or to the first fault: of one property, if named.
 pub fn explore(scope: Scope, omits: Omission, until: Option<&str>) -> Report {
+    explore_within(scope, omits, until, Duration::from_secs(24 * 3600))
+}
+
+/// The same, and ends after a while at the latest.
+pub fn explore_within(
+    scope: Scope,
+    omits: Omission,
+    until: Option<&str>,
+    at_most: Duration,
+) -> Report {
     let began = Instant::now();
     let threads = std::thread::available_parallelism().map_or(2, usize::from);
     let model = Protocol { scope, omits, ..Protocol::default() };
@@ -72,7 +82,8 @@ pub fn explore(scope: Scope, omits: Omission, until: Option<&str>) -> Report {
         Some(property) => HasDiscoveries::AnyOf(BTreeSet::from([property.name])),
         None => HasDiscoveries::AnyFailures,
     };
-    let checker = model.checker().threads(threads).finish_when(end).spawn_bfs().join();
+    let checker =
+        model.checker().threads(threads).finish_when(end).timeout(at_most).spawn_bfs().join();
     let mut report = Report {
         scope,
         states: checker.unique_state_count(),

@@ -84,6 +84,20 @@ pub enum Message {
         /// The last epoch.
         epoch: Epoch,
     },
+    /// Of home's pointer to where it leads: do you know anything?
+    Confirm {
+        /// Whose life.
+        life: Life,
+        /// What home knows.
+        epoch: Epoch,
+    },
+    /// To home: no.
+    Gone {
+        /// Whose life.
+        life: Life,
+        /// What home asked about.
+        epoch: Epoch,
+    },
     /// A pointer to home: where is it?
     Whereabouts {
         /// Whose life.

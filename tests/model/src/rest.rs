@@ -131,6 +131,11 @@ impl World {
             // A life that was never on disk leaves nothing behind.
             let known = !self.nodes_where(key, &life, |_| true).is_empty();
             let someone = !ended && known && self.ghost.given_up.is_empty();
+            let home = index(&life.home);
+            let left = self.slot(home, key).record.as_ref();
+            if ended && left.is_some_and(|record| *record.life() == life) {
+                return Some(format!("home has {left:?} left of a life that ended"));
+            }
             match owners[..] {
                 [owner] => self.far_from_home(key, &life, owner),
                 [] if !someone => None,

@@ -9,6 +9,7 @@ const ONE: Scope = Scope {
     name: "",
     keys: 1,
     always: false,
+    moved: false,
     moves: 0,
     writes: 1,
     ids: 1,
@@ -52,6 +53,14 @@ pub const ENDINGS: Scope = Scope {
     ..ONE
 };
 
+/// A session that is away from home moves on, expires, and a store crashes.
+pub const AWAY: Scope =
+    Scope { name: "away", moved: true, moves: 2, crashes: 1, expiry: true, pointers: true, ..ONE };
+
+/// A session that is away from home moves on, and on again.
+pub const TOUR: Scope =
+    Scope { name: "tour", always: true, moved: true, moves: 2, pointers: true, ..ONE };
+
 /// Two clients use the same id at two edges, and both sessions move.
 pub const HOMES: Scope = Scope { name: "homes", moves: 2, writes: 2, lives: 2, ..ONE };
 
@@ -68,7 +77,7 @@ pub const WRITES: Scope =
 
 /// What `make test` explores: a minute all in all.
 pub const SMALL: &[Scope] =
-    &[REPEATS, CRASHES, STUMBLES, ENDINGS, HOMES, SESSIONS, GIVEN_UP, WRITES];
+    &[REPEATS, CRASHES, STUMBLES, ENDINGS, AWAY, TOUR, HOMES, SESSIONS, GIVEN_UP, WRITES];
 
 /// What `make model` explores besides: minutes each.
 pub const LARGE: &[Scope] = &[
@@ -97,6 +106,10 @@ impl FromStr for Scope {
             let (what, number) = bound.split_once('=').unwrap_or((bound, ""));
             let number: u8 = number.parse().map_err(|_| format!("{bound:?} has no number"))?;
             let field = match what {
+                "moved" => {
+                    scope.moved = number > 0;
+                    continue;
+                }
                 "moves" => &mut scope.moves,
                 "writes" => &mut scope.writes,
                 "ids" => &mut scope.ids,

@@ -169,6 +169,13 @@ impl World {
             Message::ExpiryTaken { epoch } => {
                 let _ = self.eventual(here, key, &Event::ExpiryTold { epoch });
             }
+            Message::Confirm { life, epoch } if self.slot(here, key).record.is_none() => {
+                self.send(key, here, from, Message::Gone { life, epoch });
+            }
+            // An owner forgets last: what it does not know any more has ended.
+            Message::Gone { life, epoch } => {
+                let _ = self.synced(here, key, &Event::HomeExpired { life, epoch });
+            }
             Message::Whereabouts { life, epoch } => {
                 if let Some(record) = &self.slot(here, key).record
                     && *record.life() == life
@@ -267,18 +274,28 @@ impl World {
         }
     }
 
-    /// A pointer away from home is old, and asks home whether it may go; or it is
-    /// followed, and asks home on the way.
-    pub fn ask_home(&mut self, node: usize, key: usize, to_age: bool) {
-        if let Some(Record::Moved { life, epoch, to, .. }) = self.slot(node, key).record.clone()
+    /// A pointer is old. Away from home it asks home whether it may go; at home it
+    /// asks where it leads whether there is anything left.
+    pub fn age(&mut self, node: usize, key: usize) {
+        let Some(Record::Moved { life, epoch, to, .. }) = self.slot(node, key).record.clone()
+        else {
+            return;
+        };
+        let (home, at) = (index(&life.home), index(&to));
+        if home == node {
+            self.send(key, node, at, Message::Confirm { life, epoch });
+        } else {
+            self.send(key, node, home, Message::Update { life, epoch, at });
+        }
+    }
+
+    /// A pointer away from home is followed, and asks home on the way.
+    pub fn follow(&mut self, node: usize, key: usize) {
+        if let Some(Record::Moved { life, epoch, .. }) = self.slot(node, key).record.clone()
             && life.home != *name(node)
         {
-            let (home, at) = (index(&life.home), index(&to));
-            let question = match to_age {
-                true => Message::Update { life, epoch, at },
-                false => Message::Whereabouts { life, epoch },
-            };
-            self.send(key, node, home, question);
+            let home = index(&life.home);
+            self.send(key, node, home, Message::Whereabouts { life, epoch });
         }
     }
 

@@ -50,3 +50,13 @@ fn g1_g7_a_node_that_was_given_up_returns() {
 fn g1_g2_g3_a_session_is_written_to_between_its_moves() {
     holds(scopes::WRITES);
 }
+
+#[test]
+fn g1_g4_g7_a_session_away_from_home_moves_on_and_ends() {
+    holds(scopes::AWAY);
+}
+
+#[test]
+fn g1_g4_g7_a_session_away_from_home_moves_on_and_on() {
+    holds(scopes::TOUR);
+}
