@@ -22,7 +22,7 @@ use bytes::Bytes;
 use super::changes::Change;
 
 /// No field holds more than this many bytes: larger ones are cut.
-pub const CHUNK: usize = 512 * 1024;
+pub const CHUNK: usize = 128 * 1024;
 
 /// A session's data, flat.
 pub type FieldMap = BTreeMap<String, Bytes>;

@@ -58,12 +58,13 @@ impl Evidence {
 
     /// Propagated and passed on values were taken once by each receiver.
     fn judge_messages(&self, wrong: &mut Vec<String>) {
-        let mut found: BTreeMap<(&str, Token), u64> = BTreeMap::new();
-        let ended = self.stories.values().filter_map(|story| story.ended.as_ref());
-        for lists in self.lists.values().chain(ended) {
+        let mut found: BTreeMap<(&str, Token), Vec<&LifeKey>> = BTreeMap::new();
+        let ended =
+            self.stories.iter().filter_map(|(key, story)| Some((key, story.ended.as_ref()?)));
+        for (key, lists) in self.lists.iter().chain(ended) {
             for list in [GOT, CALLED] {
                 for token in lists.get(list).into_iter().flatten() {
-                    *found.entry((list, *token)).or_default() += 1;
+                    found.entry((list, *token)).or_default().push(key);
                 }
             }
         }
@@ -77,19 +78,36 @@ impl Evidence {
             .flat_map(|story| &story.shaken)
             .map(|(_, token)| *token)
             .collect();
-        for ((list, token), times) in &found {
+        for ((list, token), holders) in &found {
             let most = if *list == GOT { self.sent.get(token).copied().unwrap_or(16) } else { 1 };
-            if *times > most && !shaken.contains(token) {
+            let times = taken(holders);
+            if times > most && !shaken.contains(token) {
                 wrong.push(format!("G3: {token} was taken {times} times, not {most}"));
             }
         }
         for (token, targets) in &self.sent {
-            let times = found.get(&(GOT, *token)).copied().unwrap_or(0);
+            let times = found.get(&(GOT, *token)).map_or(0, |holders| holders.len() as u64);
             if times < *targets && !self.gives_up && !shaken.contains(token) {
                 wrong.push(format!("G2: {token} was taken {times} times, not {targets}"));
             }
         }
     }
+}
+
+/// How often a value was taken by lives of these ids. A message names an id: a repeat of
+/// it that meets another life of the id than the first time is new to that life, so
+/// that each id counts as often as the life that has the value most often.
+fn taken(holders: &[&LifeKey]) -> u64 {
+    let mut each: BTreeMap<&LifeKey, u64> = BTreeMap::new();
+    for key in holders {
+        *each.entry(key).or_default() += 1;
+    }
+    let mut ids: BTreeMap<_, u64> = BTreeMap::new();
+    for ((function, id, _), times) in each {
+        let most = ids.entry((function, id)).or_default();
+        *most = times.max(*most);
+    }
+    ids.values().sum()
 }
 
 fn judge_life(name: &str, story: &Story, list: &[Token], wrong: &mut Vec<String>) {

@@ -103,7 +103,7 @@ struct Core {
 impl RedisStore {
     /// Connects and finds out what the server is and promises.
     ///
-    /// The store answers [`StoreError::Restarted`](super::StoreError::Restarted)
+    /// The store answers [`StoreError::Restarted`]
     /// until [`SessionStore::recover_restart`] has run against this process of
     /// Redis: a node calls it when it starts.
     ///

@@ -20,7 +20,7 @@ if not l or sub(l, 1, 22) ~= ARGV[1] then
 end
 if r ~= ARGV[2] or h ~= ARGV[3] then return 3 end
 
-local CHUNK = 524288
+local CHUNK = 131072
 local before = tonumber(b or 0)
 local bytes = before
 local plan = {}      -- field: its new content, or false when it goes

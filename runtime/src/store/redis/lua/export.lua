@@ -58,7 +58,7 @@ end
 
 if section == 'd' then
   -- A session that fits into a page is read at once. Of a larger one each look takes
-  -- as many fields as make up some of a page on average, for any may be half a MiB.
+  -- as many fields as make up some of a page on average, for any may be large.
   local held, bytes = call('HLEN', DATA), tonumber(b or 0)
   local look = 1000
   if bytes > enough then
