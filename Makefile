@@ -63,6 +63,11 @@ test: setup ## Run all tests and say how many there were
 	  $(CARGO) test --workspace --lib --bins --tests --no-fail-fast $(TOTAL); \
 	fi
 	$(CARGO) test --workspace --doc $(TOTAL)
+	scripts/faults.sh
+
+.PHONY: faults
+faults: ## Break the protocol on purpose and see that simulator and chaos notice
+	scripts/faults.sh $(FAULT)
 
 SEEDS ?= 1..256
 THREADS ?= 1

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what the tests need besides Rust, with apt, as far as it is missing:
-# a redis-server (one is started for each test that wants it), curl and Python's
+# a redis-server (one is started for each test that wants it), curl, patch and Python's
 # requests (the clients that tests follow redirects with).
 #
 # Two more servers are put into target/tools, beside the system and not into it, if
@@ -13,6 +13,7 @@ cd "$(dirname "$0")/.."
 missing=()
 command -v redis-server >/dev/null || missing+=(redis-server)
 command -v curl >/dev/null || missing+=(curl)
+command -v patch >/dev/null || missing+=(patch)
 [ -x /usr/bin/python3 ] || missing+=(python3)
 /usr/bin/python3 -c 'import requests' 2>/dev/null || missing+=(python3-requests)
 

@@ -177,6 +177,8 @@ fn config(chance: &Chance, here: &NodeName, function: &FunctionName) -> NodeConf
         config.max_moves_out = 2;
         config.max_moves_pair = 1;
     }
+    // Sessions are small here: most are copied ahead all the same.
+    config.precopy_min = *chance.pick(&[0, 0, 64, 64 * 1024]);
     config
 }
 

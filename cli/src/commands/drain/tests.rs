@@ -8,7 +8,7 @@ fn status(state: &str, moved: u64, left: u64) -> Value {
 fn node_status(drain: &Value) -> Value {
     json!({
         "node": "navigli", "function": "cart", "version": "0.1.0", "wire_version": 1,
-        "sessions": drain["left"], "pending": 0, "in_flight": 0, "moves": 0,
+        "sessions": drain["left"].as_u64().unwrap_or(0), "pending": 0, "in_flight": 0, "moves": 0,
         "status": "accept", "promise": "always", "barred": [], "store": "ok", "drain": drain,
     })
 }

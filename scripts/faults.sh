@@ -1,0 +1,51 @@
+#!/usr/bin/env bash
+# Breaks one transition of the protocol in a copy of the sources, and sees that the
+# simulator and the chaos suite notice. (That the model notices each patch of
+# tests/faults is a test of its own: tests/model/tests/faults.rs.)
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+fault=${1:-rule-1-a-yes-is-taken-for-a-no}
+copy=target/faults/tree
+log=$PWD/target/faults/log
+export CARGO_TARGET_DIR=$PWD/target/faults/tree-target
+
+echo "faults: building with tests/faults/$fault.patch"
+rm -rf "$copy"
+mkdir -p "$copy"
+tar --exclude=./target --exclude=./.git -cf - . | tar -xf - -C "$copy"
+patch -d "$copy" -p1 --silent --fuzz=0 --no-backup-if-mismatch -i "$PWD/tests/faults/$fault.patch"
+(
+  cd "$copy"
+  cargo build --quiet -p funicular-simulator --bin simulate
+  cargo test --quiet -p funicular-tests --test chaos --no-run
+)
+
+# A crash of the simulator is not a fault that it found.
+if "$CARGO_TARGET_DIR/debug/simulate" 1..256 >"$log" 2>&1 || ! grep -q '^seed .* fails:' "$log"; then
+  tail -n 20 "$log"
+  echo "faults: the simulator did not notice $fault" >&2
+  exit 1
+fi
+echo "faults: the simulator noticed: $(grep -A 1 -m 1 '^seed .* fails:' "$log" | tr -s '\n ' ' ')"
+
+# What comes of a schedule depends on the machine: no single one has to hit.
+for seed in {1..12}; do
+  if (
+    cd "$copy"
+    FUNICULAR_CHAOS_SECONDS=20 FUNICULAR_CHAOS_SEED=$seed \
+      cargo test --quiet -p funicular-tests --test chaos -- --nocapture
+  ) >"$log" 2>&1; then
+    echo "faults: chaos with seed $seed did not meet it"
+    continue
+  fi
+  if grep -q '^test result: FAILED' "$log"; then
+    echo "faults: chaos noticed, with seed $seed"
+    exit 0
+  fi
+  tail -n 20 "$log"
+  echo "faults: chaos did not run" >&2
+  exit 1
+done
+echo "faults: chaos did not notice $fault" >&2
+exit 1
