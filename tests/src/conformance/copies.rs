@@ -11,7 +11,7 @@ use crate::bench::{Bench, Move, append, clear, delete, request, session, set};
 /// A session of several pages.
 async fn large(source: &Bench) -> SessionId {
     let id = session("it-{copies}%");
-    let blobs = (0..6).map(|i| set(&format!("blob{i}"), noise(CHUNK + 1000 * i)));
+    let blobs = (0..24).map(|i| set(&format!("blob{i}"), noise(CHUNK + 1000 * i)));
     let small = (0..3000).map(|i| set(&format!("key-{i}"), i.to_string()));
     let list = (0..50).map(|i| append("list", noise(1000 + i)));
     source.write(&id, blobs.chain(small).chain(list).collect()).await;
