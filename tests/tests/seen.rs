@@ -118,6 +118,45 @@ async fn g2_a_version_that_is_counted_twice_is_not_taken_for_the_same() {
     assert_eq!(seen(&bench, &id).await, both("anew"));
 }
 
+/// The same epoch is installed twice, with other data: the first time was forgotten.
+#[tokio::test]
+async fn g2_an_install_that_is_repeated_with_other_data_is_not_taken_for_the_first() {
+    let source = Bench::new(Kind::Memory, "edge").await;
+    let server = RedisServer::start(Setup::durable("everysec"));
+    let mut target = Bench::on(server, "root", WindowLimits::default()).await;
+    let id = session("s");
+    target.write(&session("another"), vec![set("k", "1")]).await;
+    target.server().sync_point();
+    source.write(&id, vec![set("k", "early")]).await;
+    Move::whole(&source, &target, &id).await;
+    assert_eq!(seen(&target, &id).await, both("early"));
+    target.server().power_loss();
+    target.server().restart();
+    let other = replica(&target).await;
+    other.recover_restart().await.unwrap();
+    // Another source that has forgotten the same: its epoch is the same again.
+    let again = Bench::new(Kind::Memory, "edge").await;
+    again.write(&id, vec![set("k", "later")]).await;
+    let _ = target.store.now().await;
+    Move::whole(&again, &target, &id).await;
+    assert_eq!(seen(&target, &id).await, both("later"));
+}
+
+#[tokio::test]
+async fn g2_a_commit_says_that_its_session_was_used_until_then() {
+    let bench = Bench::new(Kind::Redis, "edge").await;
+    let id = session("s");
+    bench.write(&id, vec![set("k", "1")]).await;
+    let turn = bench.turn(&id).await;
+    let begun = bench.store.now().await.unwrap();
+    while bench.store.now().await.unwrap() < begun + 5 {
+        tokio::task::yield_now().await;
+    }
+    let commit = Commit { data: vec![set("k", "2")], ..turn.commit() };
+    assert_eq!(bench.store.commit(&id, &commit).await.unwrap(), Committed::Applied);
+    assert!(bench.snapshot(&id).await.slot.used >= begun + 5);
+}
+
 fn leads(begun: &Begun) -> Option<&str> {
     match begun {
         Begun::Other { slot, .. } => match &slot.record {

@@ -153,7 +153,7 @@ impl Node {
 
     /// Reads the wish and what others have counted, and writes down what this
     /// process has; says whether the node is being drained.
-    async fn refresh_drain(&self) -> Outcome<bool> {
+    pub(super) async fn refresh_drain(&self) -> Outcome<bool> {
         let kept = self.store.settings(SINCE).await?;
         let since: Option<Millis> = kept.get(SINCE).and_then(|text| text.parse().ok());
         let own = since.map(|since| self.drain.count_key(since));

@@ -351,6 +351,10 @@ impl Node {
         // The count may lag; what is really in doubt is looked up.
         let pending = self.store.pending(1024).await.map_or(0, |found| found.len() as u64);
         let status = self.offload_status().await.unwrap_or_default();
+        // Another replica may have been told to drain, or this process before it ended.
+        if let Err(failure) = self.refresh_drain().await {
+            tracing::debug!(node = %self.here(), %failure, "whether it is drained is not known");
+        }
         let store = counts.as_ref().err().map_or_else(|| "ok".to_owned(), ToString::to_string);
         let counts = counts.unwrap_or_default();
         NodeStatus {

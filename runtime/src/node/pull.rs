@@ -48,6 +48,10 @@ impl Node {
         };
         self.admit(&pull.from)?;
         let _places = self.may_arrive(&pull.from).await?;
+        // The wish may have come while this move waited for its place.
+        if self.is_draining() {
+            return Err(Failure::Draining);
+        }
         let Some(_pulling) = self.local.pull(&token.session, pull.nonce) else {
             return Err(Failure::Refused(Refusal::MoveOpen));
         };

@@ -173,18 +173,17 @@ impl Node {
             return Ok(());
         }
         // Another replica may be at it. A source that has agreed knows whether it
-        // is silent, and asks; only one that has not, or does not answer for as
-        // long as a large session needs, leaves the pull to this node.
-        if orphaned < self.config.recovery_interval * 5 {
-            let (session, here) = (session.clone(), self.here().clone());
-            let call = MigrateCall::of_pull(session, pull, here, Phase::Agreed);
-            match self.migrate(&pull.from, &call).await {
-                Ok(answer) if answer.agreed => return Ok(()),
-                Ok(_) => {}
-                // It went on without this node.
-                Err(error) if error.code() == Some("barred") => {}
-                Err(error) => return Err(error.into()),
-            }
+        // is silent, and asks; only one that has not, or does not answer for long,
+        // leaves the pull to this node.
+        let (of, here) = (session.clone(), self.here().clone());
+        let call = MigrateCall::of_pull(of, pull, here, Phase::Agreed);
+        match self.migrate(&pull.from, &call).await {
+            Ok(answer) if answer.agreed => return Ok(()),
+            Ok(_) => {}
+            // It went on without this node.
+            Err(error) if error.code() == Some("barred") => {}
+            Err(error) if orphaned < self.config.recovery_interval * 5 => return Err(error.into()),
+            Err(_) => {}
         }
         let event = Event::ClosePull { nonce: pull.nonce };
         self.step(session, &event, Durability::Synced).await?;

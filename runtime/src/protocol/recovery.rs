@@ -1,7 +1,7 @@
 //! Whoever is in doubt asks; the answer is final.
 
 use super::event::{Payload, Refusal, Reply, Step};
-use super::moves::point;
+use super::moves::{close_pull, point};
 use crate::session::{Epoch, Life, Millis, NodeName, Record, Slot, Transfer};
 
 pub(super) fn ask(slot: &Slot, life: &Life, transfer: &Transfer) -> Step {
@@ -73,8 +73,12 @@ pub(super) fn answer(
     }
 }
 
-/// The freeze may have been forgotten: an intent counts as one.
+/// The freeze may have been forgotten: an intent counts as one. So may pages of a
+/// pull, and others may stand in for them when it is added up: it is closed.
 pub(super) fn store_restarted(slot: &Slot) -> Step {
+    if let Some(pull) = &slot.pull {
+        return close_pull(slot, pull.nonce);
+    }
     match &slot.record {
         Some(Record::Owned { life, epoch, intent: Some(transfer), .. }) => {
             let record =

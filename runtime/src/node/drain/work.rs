@@ -157,7 +157,9 @@ impl Node {
         let none = found.is_empty();
         work.looked_in_full &= none;
         // One that is not here any more is counted first.
-        progress.empty = none && work.under_way.is_empty() && progress.marks.len() == 0;
+        // Nor is any on its way here.
+        let still = work.under_way.is_empty() && self.local.pulls() == 0;
+        progress.empty = none && still && progress.marks.len() == 0;
         let due = if none { progress.marks.all() } else { due };
         let mut new: Vec<SessionId> = found
             .into_iter()

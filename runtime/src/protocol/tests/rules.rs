@@ -186,6 +186,17 @@ fn rule_3_after_a_restart_an_intent_counts_as_the_freeze_that_may_be_forgotten()
 }
 
 #[test]
+fn g2_a_restart_of_the_targets_store_ends_a_pull_that_may_have_lost_pages() {
+    let pull = Pull { life: life(1), next_epoch: 4, from: name("edge"), nonce: Nonce(7) };
+    let pointer = Slot { pull: Some(pull.clone()), ..moved(life(1), 3, "edge") };
+    for known in [open(&pull), pointer] {
+        let step = at("root", &known, &Event::StoreRestarted).unwrap();
+        assert_eq!(step.slot, Slot { pull: None, ..known });
+        assert_eq!(step.payload, Payload::DropStage(pull.nonce));
+    }
+}
+
+#[test]
 fn rule_4_an_unsettled_session_does_not_move_on_and_does_not_expire() {
     let transfer = Transfer { to: name("edge"), next_epoch: 5, nonce: Nonce(8) };
     let agree = Event::Agree { life: life(1), transfer };

@@ -101,19 +101,21 @@ impl Core {
             let since = u64::try_from(at.1.elapsed().as_millis()).unwrap_or(0);
             return Ok(Some(Begun::Other { slot: Slot::clone(&slot), now: at.0 + since }));
         }
-        let mut pipe = Pipeline::with_capacity(2);
-        // The turn first: what changes in between has another.
+        let mut pipe = Pipeline::with_capacity(3);
+        // The turn before and after: a pointer that changes in between has neither.
         pipe.add_command(self.turn_call());
         pipe.add_command(self.load_call(session, None));
+        pipe.add_command(self.turn_call());
         let mut answers = shard.link.pipe(&pipe).await?.into_iter();
         let mut next = || answers.next().unwrap_or(Ok(Value::Nil));
         let turn = reply::text(next()?)?;
         let Snapshot { slot, now, .. } = loaded(next()?)?.snapshot;
+        let unchanged = turn == reply::text(next()?)?;
         if !is_pointer(&slot) {
             self.pointers.known.forget(session);
             return Ok(None);
         }
-        let turn: Option<Turn> = (!turn.is_empty()).then(|| turn.into());
+        let turn: Option<Turn> = (unchanged && !turn.is_empty()).then(|| turn.into());
         self.pointers.asking.lock().last.clone_from(&turn);
         let pointer = Pointer { slot: Arc::new(slot.clone()), at: (now, Instant::now()), turn };
         self.pointers.known.put(session, pointer, 1);

@@ -8,6 +8,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::mem::take;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
@@ -121,6 +122,12 @@ impl Seen {
     pub(super) fn after(&self, commit: &Commit) -> (Self, BTreeSet<String>) {
         let mut data = FieldMap::clone(&self.data);
         let done = fields::apply(&mut data, &commit.data);
+        for field in &done.touched {
+            if let Some(content) = data.get_mut(field) {
+                // It may be a slice of a whole request's buffer, which would stay.
+                *content = Bytes::copy_from_slice(content);
+            }
+        }
         let after = Self {
             last: Some(commit.lease),
             version: self.version + 1,

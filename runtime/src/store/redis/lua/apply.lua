@@ -50,8 +50,14 @@ elseif payload == 'a' then
     if call('EXISTS', KEYS[index + 5]) == 1 then call('RENAME', KEYS[index + 5], KEYS[index]) end
   end
   call('UNLINK', KEYS[7])
+  -- Nobody has committed in this state yet, but the same epoch may have been installed
+  -- before, with other data, by a store that forgot it: the attempt's nonce is the
+  -- state's name. Who committed before the session left may still ask for his outcome.
+  local e, i, p = unpack(call('HMGET', META, 'e', 'i', 'p'))
+  local nonce = sub(p or '', -22)
+  if given(e) and e ~= i then call('HSET', META, 'd', e) end
   call('HSET', META, 'b', bytes, 'v', version, 'x', text(call('LLEN', KEYS[6])),
-    'a', text(math.max(0, clock() - idle)))
+    'a', text(math.max(0, clock() - idle)), 'e', nonce, 'i', nonce)
 end
 
 if ARGV[2] == '1' then

@@ -13,7 +13,8 @@ local META, DATA, WINDOW, ORDER, OUTBOX, CHANGES = unpack(KEYS)
 local r, h, l, b, v, c = unpack(call('HMGET', META, 'r', 'h', 'l', 'b', 'v', 'c'))
 
 if not l or sub(l, 1, 22) ~= ARGV[1] then
-  if call('HGET', META, 'e') == ARGV[1] then return 2 end
+  local e, i, d = unpack(call('HMGET', META, 'e', 'i', 'd'))
+  if (e ~= i and e == ARGV[1]) or d == ARGV[1] then return 2 end
   local known = ARGV[5] ~= '' and call('HGET', WINDOW, ARGV[5])
   if known and sub(known, 14, 35) == ARGV[1] then return 2 end
   return 3

@@ -11,5 +11,7 @@ if not l or string.sub(l, 1, 22) ~= ARGV[1] or m[2] ~= ARGV[2] or (m[3] or '') ~
   return 0
 end
 redis.call('HSET', KEYS[2], unpack(ARGV, 6))
-redis.call('HSET', KEYS[1], 'l', '', 'e', ARGV[1], 'b', ARGV[4], 'v', ARGV[5])
+local t = redis.call('TIME')
+redis.call('HSET', KEYS[1], 'l', '', 'e', ARGV[1], 'b', ARGV[4], 'v', ARGV[5],
+  'a', t[1] * 1000 + math.floor(t[2] / 1000))
 return 1

@@ -27,6 +27,8 @@ if section == '' then
 else
   if ARGV[4] ~= '' and (not frozen or ARGV[4] ~= v) then return 1 end
   if (ARGV[4] == '' or section == 'c') and not changes then return 1 end
+  -- Counted further than there is: the copy has begun again since.
+  if changes and (sent > changes or seen > left + call('LLEN', ORDER)) then return 1 end
   -- Fields may have changed since, and go first.
   if ARGV[4] == '' and section == 'w' then section = 'c' end
 end

@@ -1,11 +1,14 @@
--- One look over the keys, after a restart: which sessions had agreed to a move.
+-- One look over the keys, after a restart: which sessions were about to move.
 -- ARGV  1 where to go on, 2 what the keys look like, 3 how many to look at,
 --       4 `1`: also those that may be in doubt of anything else
 -- Says  {where to go on, meta keys}
 local found = call('SCAN', ARGV[1], 'MATCH', ARGV[2], 'COUNT', ARGV[3])
 
 local function doubtful(meta)
-  if ARGV[4] ~= '1' then return given(call('HGET', meta, 'n')) end
+  if ARGV[4] ~= '1' then
+    local intent, pull = unpack(call('HMGET', meta, 'n', 'p'))
+    return given(intent) or given(pull)
+  end
   -- In a cluster a key may be about to leave: whoever looks closer finds out.
   local found = redis.pcall('HMGET', meta, 'r', 'n', 'u', 'k', 'p', 'x')
   if found.err then return true end

@@ -4,7 +4,9 @@
 --   u unsettled, from   k untold
 --   p pull: next epoch, incarnation, nonce   g its life's home   f its source
 --   l lease: 22 characters of id, then until when   w a freeze waits until
---   a last used   x outbox entries   v version   b bytes   e last lease that committed
+--   a last used   x outbox entries   v version   b bytes
+--   e last lease that committed, or the nonce of the install since   i that nonce
+--   d last lease that committed before the session left
 --   c copy: nonce, changes of fields so far, space, entries that left the window since
 -- Beside it, while a copy is under way, the changes: each field that changed, scored
 -- with the number of its last change.

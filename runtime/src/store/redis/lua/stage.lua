@@ -77,7 +77,9 @@ elseif oldest ~= '' and call('HEXISTS', WINDOW, oldest) == 1 then
     call('HDEL', WINDOW, id)
   end
 end
+local first = call('LINDEX', ORDER, 0)
 local complete = call('HLEN', DATA) == tonumber(fields) and bytes == tonumber(total)
+  and (oldest == '' or (first and sub(first, 14) == oldest))
   and call('LLEN', ORDER) == tonumber(held) and call('LLEN', OUTBOX) == tonumber(outbox)
 call('HSET', STAGE, 'v', version, 'idle', idle, 'done', complete and '1' or '0')
 return complete and 2 or 3
