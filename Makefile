@@ -82,7 +82,7 @@ model: ## Explore the protocol within larger bounds (minutes), or SCOPE="crashes
 
 .PHONY: chaos
 chaos: ## Kill, stop and cut off nodes and stores of a real tree for SECONDS (default 300), SEED
-	FUNICULAR_CHAOS_SECONDS=$(or $(SECONDS),300) $(if $(SEED),FUNICULAR_CHAOS_SEED=$(SEED)) \
+	FUNICULAR_CHAOS_SECONDS=$(or $(SECONDS),300) FUNICULAR_CHAOS_SEED=$(or $(SEED),$$RANDOM) \
 	  $(CARGO) test -p funicular-tests --test chaos -- --nocapture
 
 # Adds up what each test binary says of itself.

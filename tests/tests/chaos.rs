@@ -392,7 +392,8 @@ fn setting(variable: &str, default: u64) -> u64 {
 #[tokio::test(flavor = "multi_thread")]
 async fn g1_g2_g3_g7_whatever_fails_nothing_is_lost_and_nothing_happens_twice() {
     let seconds = setting("FUNICULAR_CHAOS_SECONDS", 45);
-    let seed = setting("FUNICULAR_CHAOS_SEED", rand::random::<u32>().into());
+    // The same schedule every time, unless another is asked for.
+    let seed = setting("FUNICULAR_CHAOS_SEED", 1);
     println!("again: make chaos SECONDS={seconds} SEED={seed}");
     let plan = Tree::italy(Store::Redis("always")).with_links().set("session_wait", "2s");
     let plan = plan.set("recovery_interval", "1s").set("leaving_reads", "300ms");
