@@ -81,7 +81,8 @@ impl Core {
 
     /// Notes that a session is a pointer: the next request looks at it as one.
     pub(super) fn note_pointer(&self, session: &SessionId, slot: &Slot, now: Millis) {
-        if is_pointer(slot) {
+        // A cluster has no turn, and is asked each time.
+        if is_pointer(slot) && matches!(self.servers, Servers::One(_)) {
             let at = (now, Instant::now());
             let pointer = Pointer { slot: Arc::new(slot.clone()), at, turn: None };
             self.pointers.known.put(session, pointer, 1);
