@@ -97,8 +97,9 @@ impl<T> Shard<T> {
 pub(super) struct Seen {
     /// The record as its text in the store: life, epoch, and that it is owned.
     pub(super) record: Arc<str>,
-    /// Who committed last, if anybody has. With the record it names one state of
-    /// the data, ever: no store, restarted or not, has another under both.
+    /// Who committed last, or which attempt installed it, if either happened. With the
+    /// record it names one state of the data, ever: no store, restarted or not, has
+    /// another under both.
     pub(super) last: Option<LeaseId>,
     pub(super) life: Life,
     pub(super) epoch: Epoch,
@@ -151,6 +152,7 @@ impl Seen {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::session::{Change, Incarnation, NodeName};
 
     fn id(number: usize) -> SessionId {
         SessionId::new(format!("s{number}")).unwrap()
@@ -186,5 +188,33 @@ mod tests {
             let weights = shard.young.values().map(|(_, weight)| *weight);
             assert_eq!(shard.weight, weights.sum::<usize>());
         }
+    }
+
+    #[test]
+    fn no_request_stays_in_memory_because_of_what_it_set() {
+        let seen = Seen {
+            record: "O1 x".into(),
+            last: None,
+            life: Life { home: NodeName::new("edge").unwrap(), incarnation: Incarnation(1) },
+            epoch: 1,
+            version: 1,
+            bytes: 0,
+            data: Arc::default(),
+            touched: Instant::now(),
+        };
+        let body = Bytes::from(vec![7; 1024 * 1024]);
+        let commit = Commit {
+            lease: LeaseId(1),
+            life: seen.life.clone(),
+            epoch: 1,
+            data: vec![Change::Set { key: "k".into(), value: body.slice(..10) }],
+            outbox: Vec::new(),
+            remember: None,
+            max_bytes: u64::MAX,
+        };
+        let (after, _) = seen.after(&commit);
+        drop(commit);
+        assert_eq!(after.data["sk"], body.slice(..10));
+        assert!(body.is_unique(), "nothing else holds the request's buffer");
     }
 }
