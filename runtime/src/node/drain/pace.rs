@@ -16,6 +16,9 @@ const LONGEST: Duration = Duration::from_secs(30);
 const LONGEST_FOR_ALL: Duration = Duration::from_secs(5);
 /// So many sessions are remembered at most; more wait until these are tried again.
 const MOST: usize = 65_536;
+/// A full look at the store is trusted for so long: another replica may have created or
+/// pulled a session since, and ended before the index lists it.
+const TRUSTED: Duration = Duration::from_secs(10);
 /// Failures one after the other until it is not the sessions' fault.
 const STRIKES: u32 = 4;
 
@@ -94,6 +97,27 @@ impl Marks {
     }
 }
 
+/// When the index was last compared with all records, and no session was found.
+#[derive(Debug, Default)]
+pub(super) struct FullLook(Option<Instant>);
+
+impl FullLook {
+    /// It was compared just now.
+    pub(super) fn done(&mut self) {
+        self.0 = Some(Instant::now());
+    }
+
+    /// A session was seen here.
+    pub(super) fn void(&mut self) {
+        self.0 = None;
+    }
+
+    /// Whether it has to be compared before the node may be called empty.
+    pub(super) fn is_due(&self) -> bool {
+        self.0.is_none_or(|at| at.elapsed() >= TRUSTED)
+    }
+}
+
 /// Whether anything is offered at all.
 #[derive(Debug, Default)]
 pub(super) struct Pace {
@@ -150,6 +174,20 @@ mod tests {
 
     fn id(id: &str) -> SessionId {
         SessionId::new(id).unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_full_look_is_trusted_for_ten_seconds_and_until_a_session_is_seen() {
+        let mut look = FullLook::default();
+        assert!(look.is_due());
+        look.done();
+        tokio::time::advance(Duration::from_secs(9)).await;
+        assert!(!look.is_due());
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert!(look.is_due());
+        look.done();
+        look.void();
+        assert!(look.is_due());
     }
 
     #[tokio::test(start_paused = true)]

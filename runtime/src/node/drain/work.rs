@@ -11,7 +11,7 @@ use rand::seq::SliceRandom;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::pace::Pace;
+use super::pace::{FullLook, Pace};
 use crate::node::machine::seed;
 use crate::node::moves::COME_AGAIN;
 use crate::node::offload::Offload;
@@ -40,8 +40,8 @@ struct Work {
     look_at: Option<Instant>,
     /// Another replica is at it too: take others than it does.
     crowded: bool,
-    /// The index was compared with all records since a session was seen here.
-    looked_in_full: bool,
+    /// When the index was compared with all records.
+    full_look: FullLook,
 }
 
 /// What an outcome says.
@@ -141,7 +141,7 @@ impl Node {
         };
         let limit = marked + work.under_way.len() + A_LOOK;
         let mut found = self.store.residents(None, limit).await?;
-        if found.is_empty() && !work.looked_in_full {
+        if found.is_empty() && work.full_look.is_due() {
             // The index may lag: it says so once it was compared with all records.
             let mut cursor = None;
             loop {
@@ -151,11 +151,13 @@ impl Node {
                 }
             }
             found = self.store.residents(None, limit).await?;
-            work.looked_in_full = true;
+            work.full_look.done();
         }
         let mut progress = self.drain.progress.lock();
         let none = found.is_empty();
-        work.looked_in_full &= none;
+        if !none {
+            work.full_look.void();
+        }
         // One that is not here any more is counted first.
         // Nor is any on its way here.
         let still = work.under_way.is_empty() && self.local.pulls() == 0;
