@@ -1,7 +1,7 @@
 //! What this process alone remembers of moves. Lost with the process, by design:
 //! everything that must outlive it is in the store.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,10 +13,12 @@ use crate::session::{Epoch, NodeName, Nonce, SessionId};
 
 #[derive(Debug, Default)]
 struct Memory {
-    /// Source: when this process froze a session. Reads go on for a while.
-    frozen: HashMap<SessionId, Instant>,
-    /// Source: when the target of a move was last heard of. A silent one is asked.
-    heard: HashMap<SessionId, (Nonce, Instant)>,
+    /// Source: when this process froze a session, and for which attempt. Reads go on
+    /// for a while.
+    frozen: HashMap<SessionId, (Nonce, Instant)>,
+    /// Source: when the target of an attempt was last heard of. A silent one is asked,
+    /// whatever other targets say meanwhile.
+    heard: BTreeMap<(SessionId, Nonce), Instant>,
     /// Source: moves that this process is doing something for, and how often.
     answering: HashMap<Nonce, usize>,
     /// Target: since when this process knows that a session arrived.
@@ -53,21 +55,35 @@ pub(super) struct Copying {
 #[derive(Debug)]
 pub(super) struct Answering<'a> {
     local: &'a Local,
-    session: &'a SessionId,
     nonce: Nonce,
 }
 
 impl Local {
-    /// The session is about to be frozen: the clock of its last reads runs.
-    pub(super) fn freezing(&self, session: &SessionId) {
-        self.memory.lock().frozen.entry(session.clone()).or_insert_with(Instant::now);
+    /// This process froze the session, at `began` or a moment later: the clock of its
+    /// last reads runs. A freeze that somebody made before does not set it again: the
+    /// target may have installed the session since, and count from then.
+    pub(super) fn froze(&self, session: &SessionId, nonce: Nonce, began: Instant) {
+        self.memory.lock().frozen.insert(session.clone(), (nonce, began));
     }
 
-    /// The move is over, for good or not.
+    /// All moves of the session are over, for good or not.
     pub(super) fn over(&self, session: &SessionId) {
         let mut memory = self.memory.lock();
         memory.frozen.remove(session);
-        memory.heard.remove(session);
+        let all = (session.clone(), Nonce(0))..=(session.clone(), Nonce(u128::MAX));
+        let heard: Vec<_> = memory.heard.range(all).map(|(attempt, _)| attempt.clone()).collect();
+        for attempt in heard {
+            memory.heard.remove(&attempt);
+        }
+    }
+
+    /// This attempt is over; another one of the session may go on.
+    pub(super) fn attempt_over(&self, session: &SessionId, nonce: Nonce) {
+        let mut memory = self.memory.lock();
+        if memory.frozen.get(session).is_some_and(|(frozen, _)| *frozen == nonce) {
+            memory.frozen.remove(session);
+        }
+        memory.heard.remove(&(session.clone(), nonce));
     }
 
     /// No frozen session is read any more.
@@ -79,27 +95,26 @@ impl Local {
     /// when the freeze was says no.
     pub(super) fn reads_go_on(&self, session: &SessionId, leaving_reads: Duration) -> bool {
         let memory = self.memory.lock();
-        memory.frozen.get(session).is_some_and(|frozen| frozen.elapsed() < leaving_reads)
+        memory.frozen.get(session).is_some_and(|(_, began)| began.elapsed() < leaving_reads)
     }
 
     /// The target of a move was heard of.
     pub(super) fn heard(&self, session: &SessionId, nonce: Nonce) {
-        self.memory.lock().heard.insert(session.clone(), (nonce, Instant::now()));
+        self.memory.lock().heard.insert((session.clone(), nonce), Instant::now());
     }
 
     /// The target was heard of and waits for an answer: it is not silent, however
     /// long the answer takes.
-    pub(super) fn answering<'a>(&'a self, session: &'a SessionId, nonce: Nonce) -> Answering<'a> {
+    pub(super) fn answering(&self, nonce: Nonce) -> Answering<'_> {
         *self.memory.lock().answering.entry(nonce).or_default() += 1;
-        Answering { local: self, session, nonce }
+        Answering { local: self, nonce }
     }
 
     /// Whether this process heard of the target of a move within `long`.
     pub(super) fn hears(&self, session: &SessionId, nonce: Nonce, long: Duration) -> bool {
         let memory = self.memory.lock();
-        let heard = memory.heard.get(session).filter(|(known, _)| *known == nonce);
-        memory.answering.contains_key(&nonce)
-            || heard.is_some_and(|(_, heard)| heard.elapsed() < long)
+        let heard = memory.heard.get(&(session.clone(), nonce));
+        memory.answering.contains_key(&nonce) || heard.is_some_and(|heard| heard.elapsed() < long)
     }
 
     /// Whether the target of a move has been silent for `long`. Another replica may
@@ -109,13 +124,8 @@ impl Local {
         if memory.answering.contains_key(&nonce) {
             return false;
         }
-        match memory.heard.get(session) {
-            Some((known, heard)) if *known == nonce => heard.elapsed() >= long,
-            _ => {
-                memory.heard.insert(session.clone(), (nonce, Instant::now()));
-                false
-            }
-        }
+        let heard = memory.heard.entry((session.clone(), nonce)).or_insert_with(Instant::now);
+        heard.elapsed() >= long
     }
 
     /// Forgets what is not in doubt any more, perhaps because another replica
@@ -126,8 +136,8 @@ impl Local {
         let keeps = |session: &SessionId, since: &Instant| {
             in_doubt.contains(session) || since.elapsed() < long
         };
-        memory.frozen.retain(|session, since| keeps(session, since));
-        memory.heard.retain(|session, (_, since)| keeps(session, since));
+        memory.frozen.retain(|session, (_, since)| keeps(session, since));
+        memory.heard.retain(|(session, _), since| keeps(session, since));
         memory.arrived.retain(|session, (_, since)| keeps(session, since));
         memory.orphans.retain(|session, (_, since)| keeps(session, since));
     }
@@ -258,7 +268,6 @@ impl Drop for Answering<'_> {
                 memory.answering.remove(&self.nonce);
             }
         }
-        memory.heard.insert(self.session.clone(), (self.nonce, Instant::now()));
     }
 }
 

@@ -40,6 +40,8 @@ mod pull;
 mod recover;
 mod run;
 mod source;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

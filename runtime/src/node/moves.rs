@@ -160,6 +160,14 @@ impl Moves {
         self.leaving.lock().remove(session);
     }
 
+    /// This attempt has come to nothing, or is over; another one keeps its places.
+    pub(super) fn attempt_over(&self, session: &SessionId, nonce: Nonce) {
+        let mut leaving = self.leaving.lock();
+        if leaving.get(session).is_some_and(|known| known.nonce == nonce) {
+            leaving.remove(session);
+        }
+    }
+
     /// Gives back the places of moves that were not heard of for `long`: another
     /// replica heard their end, or whoever was in doubt asked. `hears` knows of more
     /// than their pages.

@@ -159,8 +159,8 @@ impl Node {
                 target = %transfer.to, installed = answer.installed, "a move in doubt was resolved"
             );
         }
-        self.local.over(session);
-        self.moves.over(session);
+        self.local.attempt_over(session, transfer.nonce);
+        self.moves.attempt_over(session, transfer.nonce);
         self.lines.changed(session);
         Ok(())
     }

@@ -26,9 +26,10 @@ impl Node {
         let event = Event::Agree { life: call.life(), transfer: call.transfer() };
         // Rule 3: the intent is durable before it is said, which may take longer than
         // a target may be silent.
-        let answering = self.local.answering(&call.session, call.nonce);
+        let answering = self.local.answering(call.nonce);
         let places = self.may_leave(from, &call.session, call.nonce).await?;
         self.step(&call.session, &event, Durability::Synced).await?;
+        self.local.heard(&call.session, call.nonce);
         self.moves.leaves(&call.session, call.nonce, places);
         drop(answering);
         reach("source.agreed").await;
@@ -87,22 +88,19 @@ impl Node {
             let now = self.store.clock_of(session).await?;
             let wait_until = now + u64::try_from(left.as_millis()).unwrap_or(0);
             let event = Event::Freeze { nonce: call.nonce, wait_until };
-            self.local.freezing(session);
+            let began = Instant::now();
             // A forgotten freeze is made good by the intent: no need to wait for the disk.
-            match self.step(session, &event, Durability::Eventual).await {
-                Ok(Reply::FreezeWaits) if left.is_zero() => {
-                    self.local.over(session);
+            match self.step(session, &event, Durability::Eventual).await? {
+                Reply::FreezeWaits if left.is_zero() => {
                     return Err(Failure::Busy { retry_after: self.config.freeze_wait });
                 }
-                Ok(Reply::FreezeWaits) => {}
-                Ok(_) => return Ok(()),
-                Err(failure) => {
-                    self.local.over(session);
-                    return Err(failure);
+                Reply::FreezeWaits => {}
+                Reply::Changed => {
+                    self.local.froze(session, call.nonce, began);
+                    return Ok(());
                 }
+                _ => return Ok(()),
             }
-            // Until it is frozen, the clock of the last reads does not run.
-            self.local.over(session);
             self.local.heard(session, call.nonce);
             let _ = tokio::time::timeout(pause.min(left), changed).await;
             pause = (pause * 2).min(std::time::Duration::from_millis(20));
@@ -155,8 +153,9 @@ impl Node {
         self.meant_for_target(from, call)?;
         let event = Event::Answer { transfer: call.transfer(), installed: false };
         self.step(&call.session, &event, Durability::Synced).await?;
-        self.local.over(&call.session);
-        self.moves.over(&call.session);
+        // It may come late, when another attempt has places and reads of its own.
+        self.local.attempt_over(&call.session, call.nonce);
+        self.moves.attempt_over(&call.session, call.nonce);
         self.lines.changed(&call.session);
         Ok(self.answer(call, false))
     }

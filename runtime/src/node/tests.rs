@@ -1,0 +1,258 @@
+//! Nodes of a small tree with memory stores, and messages between them that a test
+//! loses or changes.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+
+use super::{Answer, Call, Failure, Node, NodeConfig, Offload, Outcome, Parts, ThisMachine};
+use crate::edge_db::{EdgeDb, ReadDb};
+use crate::function::{Function, Request, Response, Result as Handled};
+use crate::peers::messages::{MigrateCall, Phase};
+use crate::peers::{PeerAnswer, PeerCall, PeerError, Peers};
+use crate::protocol::Refusal;
+use crate::session::{FunctionName, Life, NodeName, Nonce, Page, Pull, Record, SessionId};
+use crate::store::memory::MemoryStore;
+use crate::store::{SessionStore, StoreScope, WindowLimits};
+use crate::topology::Topology;
+
+const TREE: &str = "
+levels: [country, region, city]
+root:
+  name: italy
+  gateway: http://italy.test
+  children:
+    - name: milan
+      gateway: http://milan.test
+      children:
+        - name: navigli
+          gateway: http://navigli.test
+        - name: brera
+          gateway: http://brera.test
+";
+
+fn name(text: &str) -> NodeName {
+    NodeName::new(text).unwrap()
+}
+
+fn session() -> SessionId {
+    SessionId::new("s").unwrap()
+}
+
+async fn read((): &(), _: Request, db: &ReadDb) -> Handled<Response> {
+    let items = db.get_list("log").await?;
+    let texts: Vec<_> = items.iter().map(|item| String::from_utf8_lossy(item)).collect();
+    Ok(Response::text(texts.join(",")))
+}
+
+async fn write((): &(), request: Request, db: &mut EdgeDb) -> Handled<Response> {
+    db.add_to_list("log", request.text()?.to_owned())?;
+    Ok(Response::text("written"))
+}
+
+fn log() -> Function {
+    Function::routes(()).on("GET /log", read).on("POST /log", write).into()
+}
+
+/// Whether a call from one node to another is lost.
+type Loses = Box<dyn Fn(&NodeName, &PeerCall) -> bool + Send + Sync>;
+/// What becomes of an answer.
+type Changes = Box<dyn Fn(&PeerCall, PeerAnswer) -> PeerAnswer + Send + Sync>;
+
+struct Tree {
+    topology: Arc<Topology>,
+    change: fn(&mut NodeConfig),
+    stores: BTreeMap<NodeName, Arc<MemoryStore>>,
+    nodes: Mutex<BTreeMap<NodeName, Node>>,
+    loses: Mutex<Loses>,
+    changes: Mutex<Changes>,
+    this: Weak<Self>,
+}
+
+/// A node's way to the others.
+struct Wire(NodeName, Weak<Tree>);
+
+#[async_trait]
+impl Peers for Wire {
+    async fn call(
+        &self,
+        to: &NodeName,
+        _: &FunctionName,
+        call: PeerCall,
+    ) -> Result<PeerAnswer, PeerError> {
+        let tree = self.1.upgrade().unwrap();
+        if (tree.loses.lock())(&self.0, &call) {
+            return Err(super::calls::unreachable(to, "it is lost".to_owned()));
+        }
+        let answer = crate::testing::answer(&tree.node(to.as_str()), &self.0, call.clone()).await?;
+        Ok((tree.changes.lock())(&call, answer))
+    }
+}
+
+impl Tree {
+    fn start(change: fn(&mut NodeConfig)) -> Arc<Self> {
+        let topology = Arc::new(Topology::parse(TREE).unwrap());
+        let places: Vec<NodeName> = topology.nodes().map(|node| node.name.clone()).collect();
+        let store = |here: &NodeName| {
+            let function = FunctionName::new("log").unwrap();
+            let window = WindowLimits::default();
+            let scope = StoreScope { function, here: here.clone(), window };
+            (here.clone(), Arc::new(MemoryStore::new(scope)))
+        };
+        let tree = Arc::new_cyclic(|this| Self {
+            topology,
+            change,
+            stores: places.iter().map(store).collect(),
+            nodes: Mutex::default(),
+            loses: Mutex::new(Box::new(|_, _| false)),
+            changes: Mutex::new(Box::new(|_, answer| answer)),
+            this: this.clone(),
+        });
+        for place in &places {
+            tree.restart(place.as_str());
+        }
+        tree
+    }
+
+    /// A new process on the same store.
+    fn restart(&self, at: &str) {
+        let mut config = NodeConfig::new(name(at), FunctionName::new("log").unwrap());
+        (self.change)(&mut config);
+        let node = Node::new(Parts {
+            config,
+            function: log(),
+            store: self.stores[&name(at)].clone(),
+            peers: Arc::new(Wire(name(at), self.this.clone())),
+            caller: None,
+            machine: Arc::new(ThisMachine),
+            topology: Arc::clone(&self.topology),
+        });
+        self.nodes.lock().insert(name(at), node);
+    }
+
+    fn node(&self, at: &str) -> Node {
+        self.nodes.lock()[&name(at)].clone()
+    }
+
+    fn loses(&self, loses: impl Fn(&NodeName, &PeerCall) -> bool + Send + Sync + 'static) {
+        *self.loses.lock() = Box::new(loses);
+    }
+
+    /// What a client without a token is answered.
+    async fn ask(&self, at: &str, request: impl Into<Request>) -> Outcome<Answer> {
+        let call = Call {
+            session: session(),
+            request_id: None,
+            token: None,
+            from_peer: false,
+            timeout: None,
+            request: request.into(),
+        };
+        self.node(at).invoke(call).await
+    }
+
+    async fn write(&self, at: &str, text: &str) {
+        let answer = self.ask(at, Request::post("/log").text(text)).await;
+        assert!(matches!(answer, Ok(Answer::Response { .. })), "{answer:?}");
+    }
+
+    /// Follows redirects from `at`; what is read, and where.
+    async fn read(&self, at: &str) -> (String, String) {
+        let mut at = at.to_owned();
+        for _ in 0..4 {
+            match self.ask(&at, Request::get("/log")).await.unwrap() {
+                Answer::Redirect { to, .. } => at = to.to_string(),
+                Answer::Response { response, .. } => {
+                    return (String::from_utf8_lossy(response.body()).into_owned(), at);
+                }
+                Answer::Error { error, .. } => panic!("{error}"),
+            }
+        }
+        panic!("redirects and no end")
+    }
+
+    async fn offload(&self, from: &str) -> Result<String, Failure> {
+        match self.node(from).force_offload(Some(session())).await? {
+            Offload::Moved(report) => Ok(report.accepted_by.to_string()),
+            Offload::Moving(still) => panic!("{} is still at it", still.ask),
+        }
+    }
+
+    /// A call of `to`, which pulls the session from `from` in this attempt.
+    async fn attempt(&self, from: &str, to: &str, nonce: u128) -> MigrateCall {
+        let slot = self.stores[&name(from)].snapshot(&session()).await.unwrap().slot;
+        let record: Record = slot.record.unwrap();
+        let life: Life = record.life().clone();
+        let (next_epoch, nonce) = (record.epoch() + 1, Nonce(nonce));
+        let pull = Pull { life, next_epoch, from: name(from), nonce };
+        MigrateCall::of_pull(session(), &pull, name(to), Phase::Open)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn g5_a_late_freeze_gives_no_more_time_to_read() {
+    let tree = Tree::start(|config| config.session_wait = Duration::from_millis(50));
+    tree.write("navigli", "one").await;
+    let (milan, freeze) = (name("milan"), tree.attempt("navigli", "milan", 1).await);
+    let navigli = tree.node("navigli");
+    navigli.agree(&milan, &freeze).await.unwrap();
+    navigli.freeze(&milan, &freeze).await.unwrap();
+    tokio::time::advance(Duration::from_millis(900)).await;
+    assert_eq!(tree.read("navigli").await.0, "one");
+    // One of an attempt that is over, and this one's own once more.
+    let old = MigrateCall { nonce: Nonce(7), ..freeze.clone() };
+    assert!(navigli.freeze(&milan, &old).await.is_err());
+    navigli.freeze(&milan, &freeze).await.unwrap();
+    assert_eq!(tree.read("navigli").await.0, "one");
+    tokio::time::advance(Duration::from_millis(200)).await;
+    let late = tree.ask("navigli", Request::get("/log")).await;
+    assert!(matches!(late, Err(Failure::Busy { .. })), "{late:?}");
+    // A process that was started since does not know when the freeze was.
+    tree.restart("navigli");
+    tree.node("navigli").freeze(&milan, &freeze).await.unwrap();
+    let late = tree.ask("navigli", Request::get("/log")).await;
+    assert!(matches!(late, Err(Failure::Busy { .. })), "{late:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_late_no_leaves_the_next_attempt_its_places() {
+    let tree = Tree::start(|_| {});
+    tree.write("navigli", "one").await;
+    let (milan, navigli) = (name("milan"), tree.node("navigli"));
+    let [first, second] =
+        [tree.attempt("navigli", "milan", 1).await, tree.attempt("navigli", "milan", 2).await];
+    navigli.agree(&milan, &first).await.unwrap();
+    navigli.agree(&milan, &second).await.unwrap();
+    navigli.closed(&milan, &first).await.unwrap();
+    assert_eq!(navigli.moves.leaving(), 1);
+    navigli.closed(&milan, &second).await.unwrap();
+    assert_eq!(navigli.moves.leaving(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn g7_offers_to_others_do_not_keep_a_source_from_asking() {
+    let tree = Tree::start(|config| config.recovery_interval = Duration::from_secs(1));
+    tree.write("navigli", "one").await;
+    let (milan, navigli) = (name("milan"), tree.node("navigli"));
+    let call = tree.attempt("navigli", "milan", 1).await;
+    navigli.agree(&milan, &call).await.unwrap();
+    navigli.freeze(&milan, &call).await.unwrap();
+    // Milan has forgotten it. Italy would have the session, too.
+    let _background = navigli.start();
+    for attempt in 2..12 {
+        let other = tree.attempt("navigli", "italy", attempt).await;
+        let refused = navigli.agree(&name("italy"), &other).await;
+        match refused {
+            Err(Failure::Refused(Refusal::MoveOpen)) => {}
+            // It goes on where it was: what this attempt names is over.
+            Ok(_) | Err(Failure::Refused(Refusal::StaleEpoch { .. })) => break,
+            other => panic!("{other:?}"),
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    let slot = tree.stores[&name("navigli")].snapshot(&session()).await.unwrap().slot;
+    assert!(matches!(slot.record, Some(Record::Owned { epoch: 3, .. })), "{slot:?}");
+}
