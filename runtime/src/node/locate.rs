@@ -103,6 +103,56 @@ impl Node {
         }
     }
 
+    /// Whether home may send requests of `life` here, or did so within `pointer_fresh`:
+    /// this node's pointer leads to `to` under `epoch`, and home has not known that, or
+    /// something newer, for long. Such a request carries no more than the session's id.
+    pub(super) async fn home_may_lead_here(
+        &self,
+        session: &SessionId,
+        life: &Life,
+        epoch: Epoch,
+        to: &NodeName,
+    ) -> bool {
+        let home = &life.home;
+        // A pointer that leads home is no older than what home knows; and from a home
+        // that was given up nobody comes.
+        if home == to || self.is_barred(home) {
+            return false;
+        }
+        let found = match self.pass_over(home) {
+            Ok(()) => self.ask_whereabouts(home, session).await,
+            Err(error) => Err(error),
+        };
+        let found = match found {
+            Ok(Some(found)) if found.token.incarnation == Some(life.incarnation) => found,
+            // It has ended: home leads nobody anywhere.
+            Ok(_) => return false,
+            Err(error) => {
+                tracing::debug!(node = %self.here(), %error, "what home knows is not known");
+                return true;
+            }
+        };
+        let told = if found.token.epoch < epoch {
+            // The owner is at it too; home's answer is all that the next offer waits for.
+            self.update_home(session, life, epoch, to, false).await.map(drop)
+        } else if found.location == *home {
+            // It came home past this node, nobody knows here when: from now on this
+            // pointer says so, and counts.
+            let (epoch, to) = (found.token.epoch, home.clone());
+            let event = Event::Refresh { life: life.clone(), epoch, to };
+            self.step(session, &event, Durability::Eventual).await.map(drop)
+        } else {
+            let fresh = u64::try_from(self.config.pointer_fresh.as_millis()).unwrap_or(u64::MAX);
+            // A home of an earlier version does not say since when.
+            return found.location == *self.here()
+                || found.pointer_age.is_some_and(|age| age < fresh);
+        };
+        if let Err(failure) = told {
+            tracing::debug!(node = %self.here(), %failure, "home has not been told yet");
+        }
+        true
+    }
+
     /// What home knows of a life, if that is at least as new as `epoch`.
     async fn ask_home(
         &self,
@@ -184,6 +234,7 @@ root:
                     location: name("italy"),
                     state: "moved".to_owned(),
                     token: token("italy"),
+                    pointer_age: None,
                     keys: None,
                     bytes: None,
                 };

@@ -273,6 +273,10 @@ impl Node {
             token: self.token(session, record.life(), record.epoch(), &location),
             location,
             state: record.state().to_owned(),
+            pointer_age: match record {
+                Record::Moved { since, .. } => Some(snapshot.now.saturating_sub(*since)),
+                _ => None,
+            },
             keys: here.then_some(snapshot.fields),
             bytes: here.then_some(snapshot.bytes),
         })

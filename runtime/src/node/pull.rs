@@ -13,7 +13,7 @@ use crate::failpoint::reach;
 use crate::peers::messages::{MigrateCall, MoveReport, OpenAnswer, Phase};
 use crate::peers::{PeerAnswer, PeerError};
 use crate::protocol::{self, Event, Refusal};
-use crate::session::{Epoch, Life, NodeName, Nonce, Page, Pull, SessionId, SessionToken};
+use crate::session::{Epoch, Life, NodeName, Nonce, Page, Pull, Record, SessionId, SessionToken};
 use crate::store::{Durability, Staged};
 
 /// How often the source is told again at once; then the recovery loop goes on.
@@ -79,9 +79,16 @@ impl Node {
     /// here: they carry no more than the id. It is for them, not for the protocol:
     /// a pointer that appears after this look is as good as none.
     async fn leave_redirects_alone(&self, session: &SessionId, coming: &Life) -> Outcome<()> {
-        let known = self.store.snapshot(session).await?;
+        let known = self.snapshot(session).await?;
         let fresh = u64::try_from(self.config.pointer_fresh.as_millis()).unwrap_or(u64::MAX);
-        match protocol::pointer_is_needed(&known.slot, known.now, coming, fresh) {
+        let needed = match &known.slot.record {
+            Some(Record::Moved { life, epoch, to, .. }) if life.home != coming.home => {
+                protocol::pointer_is_needed(&known.slot, known.now, coming, fresh)
+                    || self.home_may_lead_here(session, life, *epoch, to).await
+            }
+            _ => false,
+        };
+        match needed {
             true => Err(Failure::Refused(Refusal::OtherLife)),
             false => Ok(()),
         }

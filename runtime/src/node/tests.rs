@@ -192,6 +192,14 @@ impl Tree {
     }
 }
 
+fn is_other_life(outcome: &Result<String, Failure>) -> bool {
+    match outcome {
+        Err(Failure::Refused(refusal)) => *refusal == Refusal::OtherLife,
+        Err(Failure::Peer(error)) => error.refusal() == Some(&Refusal::OtherLife),
+        _ => false,
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn g5_a_late_freeze_gives_no_more_time_to_read() {
     let tree = Tree::start(|config| config.session_wait = Duration::from_millis(50));
@@ -255,4 +263,50 @@ async fn g7_offers_to_others_do_not_keep_a_source_from_asking() {
     }
     let slot = tree.stores[&name("navigli")].snapshot(&session()).await.unwrap().slot;
     assert!(matches!(slot.record, Some(Record::Owned { epoch: 3, .. })), "{slot:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_5_a_pointer_makes_room_only_when_home_has_known_for_a_while() {
+    let fresh = Duration::from_secs(1);
+    let tree = Tree::start(|config| config.pointer_fresh = Duration::from_secs(1));
+    tree.write("navigli", "n").await;
+    tree.write("brera", "b").await;
+    assert_eq!(tree.offload("navigli").await.unwrap(), "milan");
+    // Nobody tells home that the session goes on.
+    tree.loses(|_, call| call.endpoint == "update-session");
+    assert_eq!(tree.offload("milan").await.unwrap(), "italy");
+    tokio::time::advance(fresh * 5).await;
+    let refused = tree.offload("brera").await;
+    assert!(is_other_life(&refused), "{refused:?}");
+    assert_eq!(tree.read("navigli").await, ("n".to_owned(), "italy".to_owned()));
+    // Nor while home does not answer.
+    tree.loses(|_, call| matches!(call.endpoint, "update-session" | "test-function"));
+    assert!(is_other_life(&tree.offload("brera").await));
+    tokio::time::advance(fresh * 5).await;
+    // It is asked, and told; requests that it has sent here are under way for a while.
+    tree.loses(|_, _| false);
+    assert!(is_other_life(&tree.offload("brera").await));
+    assert_eq!(tree.read("navigli").await, ("n".to_owned(), "italy".to_owned()));
+    tokio::time::advance(fresh / 2).await;
+    assert!(is_other_life(&tree.offload("brera").await));
+    tokio::time::advance(fresh).await;
+    assert_eq!(tree.offload("brera").await.unwrap(), "milan");
+    assert_eq!(tree.read("navigli").await, ("n".to_owned(), "italy".to_owned()));
+    assert_eq!(tree.read("brera").await, ("b".to_owned(), "milan".to_owned()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_5_a_session_that_came_home_past_a_pointer_counts_from_when_that_is_known() {
+    let tree = Tree::start(|config| config.pointer_fresh = Duration::from_secs(1));
+    tree.write("navigli", "n").await;
+    tree.write("brera", "b").await;
+    assert_eq!(tree.offload("navigli").await.unwrap(), "milan");
+    tree.loses(|_, call| call.endpoint == "update-session");
+    assert_eq!(tree.offload("milan").await.unwrap(), "italy");
+    tokio::time::advance(Duration::from_secs(5)).await;
+    tree.node("navigli").force_onload(Some(session()), 1).await.unwrap();
+    // Until just now home has led to milan. Italy's pointer is fresh as well.
+    assert!(is_other_life(&tree.offload("brera").await));
+    tokio::time::advance(Duration::from_millis(1001)).await;
+    assert_eq!(tree.offload("brera").await.unwrap(), "milan");
 }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::session::{
-    Epoch, FunctionName, Incarnation, Life, NodeName, Nonce, Pull, SessionId, SessionToken,
+    Epoch, FunctionName, Incarnation, Life, Millis, NodeName, Nonce, Pull, SessionId, SessionToken,
     Transfer,
 };
 
@@ -245,6 +245,9 @@ pub struct Whereabouts {
     pub state: String,
     /// The same as a token.
     pub token: SessionToken,
+    /// `moved`: for how long this node has known that, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pointer_age: Option<Millis>,
     /// Number of fields, if it is here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keys: Option<u64>,
