@@ -136,6 +136,15 @@ impl Node {
                 Staged::Complete => break,
                 Staged::More if page.next.is_some() => call.cursor = page.next,
                 Staged::Closed => return Err(Failure::Refused(Refusal::NoSuchMove)),
+                // A copy that walked a session in the middle of a change of its store's
+                // slots may have passed fields over: all pages anew, of what is frozen.
+                Staged::Mismatch if call.since.is_some() => {
+                    tracing::warn!(
+                        node = %self.here(), session = session.log_hash(), from = %pull.from,
+                        "a copy does not add up to the session: it is brought again"
+                    );
+                    (call.cursor, call.since) = (None, None);
+                }
                 Staged::More | Staged::Mismatch => {
                     let why = "the pages do not add up to the session; the move was given up";
                     return Err(Failure::MoveFailed(why.to_owned()));

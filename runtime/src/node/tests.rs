@@ -310,3 +310,28 @@ async fn rule_5_a_session_that_came_home_past_a_pointer_counts_from_when_that_is
     tokio::time::advance(Duration::from_millis(1001)).await;
     assert_eq!(tree.offload("brera").await.unwrap(), "milan");
 }
+
+#[tokio::test(start_paused = true)]
+async fn g2_a_copy_that_passed_a_field_over_is_brought_again() {
+    let tree = Tree::start(|config| config.precopy_min = 0);
+    for text in ["one", "two", "three"] {
+        tree.write("navigli", text).await;
+    }
+    *tree.changes.lock() = Box::new(|call, answer| {
+        let copies = call.endpoint == "migrate-session"
+            && String::from_utf8_lossy(&call.body).contains("\"copy\"");
+        match Page::decode(&answer.body).ok().filter(|page| copies && !page.fields.is_empty()) {
+            Some(mut page) => {
+                page.fields.remove(0);
+                PeerAnswer { body: page.encode().into(), ..answer }
+            }
+            None => answer,
+        }
+    });
+    let Offload::Moved(report) = tree.node("navigli").force_offload(Some(session())).await.unwrap()
+    else {
+        panic!("it takes long")
+    };
+    assert!(report.rounds > 0, "it was not copied: {report:?}");
+    assert_eq!(tree.read("navigli").await, ("one,two,three".to_owned(), "milan".to_owned()));
+}
