@@ -62,6 +62,9 @@ impl<'a> Hierarchy<'a> {
     /// an id of its own (`X-session-request-id`) and makes the same calls in the
     /// same order.
     ///
+    /// Two sessions whose handlers call each other at the same time wait for each other
+    /// until `session_wait` ends one of the calls with 503: let calls go one way.
+    ///
     /// Fails with 500 for a node that the topology does not have, a name that is
     /// not one, or this very session, which would wait for itself; with 503 if
     /// the node does not answer.

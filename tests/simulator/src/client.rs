@@ -161,7 +161,8 @@ impl Client {
                 }
             };
             let ended = world.trace.elapsed();
-            if !world.reasons.explain(tried, ended) {
+            let crossed = world.reasons.crossed(&self.session.id, tried, ended);
+            if !crossed && !world.reasons.explain(tried, ended) {
                 let why = refused.unwrap_or_else(|| "no answer".to_owned());
                 world.trace.fault(format!("G5: {} failed for no reason: {why}", named.1));
                 return;

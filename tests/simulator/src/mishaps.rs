@@ -146,6 +146,8 @@ async fn everywhere_else(world: &Arc<World>, lost: usize, gone: bool) {
     for site in (0..world.sites.len()).filter(|site| *site != lost) {
         for f in 0..world.plan.functions.len() {
             loop {
+                // As long as that takes, the lost one is away, or turned away by some.
+                world.reasons.note();
                 if let Some(process) = world.process(site) {
                     let node = &process.nodes[f];
                     let told = async {

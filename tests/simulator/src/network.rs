@@ -278,6 +278,7 @@ impl Caller for Link {
         let f = world.plan.functions.iter().position(|known| known == function);
         let f = f.ok_or_else(unavailable)?;
         let mut target = node.clone();
+        let _calling = world.reasons.calling(f, session);
         for _ in 0..HOPS {
             let to = world.index(&target).ok_or_else(unavailable)?;
             let way = (Some(self.site), to, f);
