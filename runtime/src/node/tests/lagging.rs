@@ -1,0 +1,105 @@
+//! A memory store whose index may lag, as that of Redis may.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::protocol::{Event, Refusal, Reply};
+use crate::session::fields::FieldMap;
+use crate::session::{
+    LeaseId, Millis, NodeName, Nonce, OutboxEntry, Page, RequestId, SessionId, WindowEntry,
+};
+use crate::store::memory::MemoryStore;
+use crate::store::{
+    BeginRequest, Begun, Commit, Committed, Counts, Durability, Promise, Read, ReadGuard, Resident,
+    SessionStore, Snapshot, Staged, StoreResult, StoreScope,
+};
+
+/// A memory store; while its index lags it lists no session.
+#[derive(Debug)]
+pub(super) struct Lagging {
+    memory: MemoryStore,
+    lags: AtomicBool,
+}
+
+impl Lagging {
+    pub(super) fn new(scope: StoreScope) -> Self {
+        Self { memory: MemoryStore::new(scope), lags: AtomicBool::new(false) }
+    }
+
+    /// The index lags from now on, until it is mended.
+    pub(super) fn lags(&self) {
+        self.lags.store(true, Ordering::Relaxed);
+    }
+}
+
+/// The store with the methods given, and all others the memory store's.
+macro_rules! store {
+    (
+        { $($own:item)* }
+        $(fn $name:ident($($arg:ident: $type:ty),*) -> $out:ty;)*
+    ) => {
+        #[async_trait]
+        impl SessionStore for Lagging {
+            $($own)*
+            $(
+                async fn $name(&self, $($arg: $type),*) -> StoreResult<$out> {
+                    self.memory.$name($($arg),*).await
+                }
+            )*
+        }
+    };
+}
+
+store! {
+    {
+        async fn residents(
+            &self,
+            homes: Option<&[NodeName]>,
+            limit: usize,
+        ) -> StoreResult<Vec<Resident>> {
+            match self.lags.load(Ordering::Relaxed) {
+                true => Ok(Vec::new()),
+                false => self.memory.residents(homes, limit).await,
+            }
+        }
+
+        async fn counts(&self) -> StoreResult<Counts> {
+            let counts = self.memory.counts().await?;
+            let lags = self.lags.load(Ordering::Relaxed);
+            Ok(Counts { resident: if lags { 0 } else { counts.resident }, ..counts })
+        }
+
+        async fn mend_index(&self, cursor: Option<String>) -> StoreResult<Option<String>> {
+            self.lags.store(false, Ordering::Relaxed);
+            self.memory.mend_index(cursor).await
+        }
+
+        fn promise(&self) -> Promise {
+            self.memory.promise()
+        }
+    }
+    fn begin(session: &SessionId, request: &BeginRequest) -> Begun;
+    fn commit(session: &SessionId, commit: &Commit) -> Committed;
+    fn release(session: &SessionId, lease: LeaseId) -> ();
+    fn renew(session: &SessionId, lease: LeaseId, ttl: Duration) -> bool;
+    fn remembered(session: &SessionId, request: &RequestId) -> Option<WindowEntry>;
+    fn read(session: &SessionId, guard: &ReadGuard, read: &Read) -> Option<FieldMap>;
+    fn snapshot(session: &SessionId) -> Snapshot;
+    fn step(session: &SessionId, event: &Event, durability: Durability) -> Result<Reply, Refusal>;
+    fn copy(session: &SessionId, nonce: Nonce, cursor: Option<&str>) -> Result<Page, Refusal>;
+    fn export(session: &SessionId, nonce: Nonce, cursor: Option<&str>) -> Result<Page, Refusal>;
+    fn stage(session: &SessionId, nonce: Nonce, page: &Page) -> Staged;
+    fn dump(session: &SessionId) -> Option<FieldMap>;
+    fn outbox(session: &SessionId, limit: usize) -> Vec<OutboxEntry>;
+    fn delivered(session: &SessionId, entry: &str) -> ();
+    fn pending(limit: usize) -> Vec<SessionId>;
+    fn old_pointers(before: Millis, limit: usize) -> Vec<SessionId>;
+    fn now() -> Millis;
+    fn recover_restart() -> ();
+    fn setting(name: &str) -> Option<String>;
+    fn set_setting(name: &str, value: Option<&str>) -> Option<String>;
+    fn settings(prefix: &str) -> BTreeMap<String, String>;
+}
