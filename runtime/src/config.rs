@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::http::signature::Keys;
 use crate::node::NodeConfig;
+use crate::reload::Sources;
 use crate::session::{FunctionName, NodeName};
 use crate::store::WindowLimits;
 use crate::topology::Topology;
@@ -67,6 +68,8 @@ pub struct Settings {
     pub topology: Topology,
     /// The secrets.
     pub keys: Keys,
+    /// Where both are read, and read again.
+    pub sources: Sources,
     /// The port of the function; zero takes a free one.
     pub port: u16,
     /// The address to listen at.
@@ -89,6 +92,7 @@ pub const VARIABLES: &[(&str, &str)] = &[
     ("FUNICULAR_STORE", "redis://redis:6379/0"),
     ("FUNICULAR_STORE_PREFIX", "f"),
     ("FUNICULAR_SECRETS", "/var/openfaas/secrets"),
+    ("reload_interval", "2s"),
     ("FUNICULAR_STANDALONE", "false"),
     ("FUNICULAR_LOG", "info"),
     ("FUNICULAR_LOG_FORMAT", "text"),
@@ -193,6 +197,11 @@ impl Settings {
                 lookup.get("FUNICULAR_STORE_PREFIX").as_deref(),
             )?,
             store_timeout: Duration::from_secs(2),
+            sources: Sources {
+                topology: Topology::as_path(&text).map(PathBuf::from),
+                secrets,
+                every: Duration::from_secs(2),
+            },
             topology,
             keys,
             port: 8080,
@@ -205,6 +214,7 @@ impl Settings {
         reader.parsed("port", &mut settings.port)?;
         reader.parsed("address", &mut settings.address)?;
         reader.parsed("metrics_port", &mut settings.metrics_port)?;
+        reader.duration("reload_interval", &mut settings.sources.every)?;
         reader.duration("healthcheck_interval", &mut settings.healthcheck_interval)?;
         reader.duration("write_timeout", &mut settings.write_timeout)?;
         reader.duration("store_timeout", &mut settings.store_timeout)?;

@@ -48,6 +48,7 @@
 //! |---|---|
 //! | [`serve`](mod@serve) | a function as a process: its own watchdog |
 //! | [`config`] | environment variables and secrets |
+//! | [`reload`] | topology and secrets, read again when they change |
 //! | [`http`] | router, endpoints, problems, signatures |
 //! | [`metrics`] | what a process counts |
 //!
@@ -75,6 +76,7 @@ pub mod node;
 pub mod offloadable;
 pub mod peers;
 pub mod protocol;
+pub mod reload;
 pub mod serve;
 pub mod session;
 pub mod store;

@@ -16,6 +16,7 @@ use crate::http::{self, Service};
 use crate::metrics;
 use crate::node::{Background, Node, NodeConfig, Parts, ThisMachine};
 use crate::peers::HttpPeers;
+use crate::reload;
 use crate::store::memory::MemoryStore;
 use crate::store::redis::{RedisOptions, RedisStore};
 use crate::store::{SessionStore, StoreScope, WindowLimits};
@@ -193,6 +194,7 @@ pub async fn run(
     };
     let assembled = assembly.start().await?;
     let service = assembled.service.clone();
+    let reload = tokio::spawn(reload::watch(service.clone(), settings.sources));
     let closing = CancellationToken::new();
     if let Some(listener) = metrics_server {
         let closing = closing.clone();
@@ -208,6 +210,7 @@ pub async fn run(
     stop.cancelled().await;
     tracing::info!("leaving: unhealthy from now on, still serving for a while");
     service.leaving();
+    reload.abort();
     drop(lock);
     tokio::time::sleep(settings.healthcheck_interval).await;
     closing.cancel();

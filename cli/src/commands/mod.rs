@@ -7,6 +7,7 @@ mod onload;
 mod recover;
 mod status;
 mod survey;
+mod topology;
 mod tree;
 mod up;
 mod whereabouts;
@@ -22,6 +23,8 @@ pub(crate) enum Command {
     Check(check::Args),
     /// Draw a topology
     Tree(tree::Args),
+    /// Ask about a topology, import one, make one
+    Topology(topology::Args),
     /// Say how the nodes of a tree are
     Status(status::Args),
     /// Say where a session is, as every node knows it
@@ -47,6 +50,7 @@ pub(crate) fn run(command: Command, json: bool) -> Result<()> {
             Command::Up(_) => Ok(()),
             Command::Check(args) => check::run(&args, json),
             Command::Tree(args) => tree::run(&args, json),
+            Command::Topology(args) => topology::run(&args, json),
             Command::Status(args) => status::run(&args, json).await,
             Command::Where(args) => whereabouts::run(&args, json).await,
             Command::Offload(args) => offload::run(&args, json).await,

@@ -34,6 +34,7 @@ const COLUMNS: &[(&str, &str)] = &[
     ("STORE", "store"),
     ("SYNCED BY", "promise"),
     ("VERSION", "version"),
+    ("TREE", "topology"),
 ];
 
 pub(crate) async fn run(args: &Args, json: bool) -> Result<()> {
@@ -100,6 +101,16 @@ fn text(places: &[Place<'_, Value>]) -> String {
     if !copies.is_empty() {
         parts.push(copies.join("\n"));
     }
+    let refusals: Vec<String> = answered
+        .iter()
+        .filter_map(|(place, status)| {
+            let why = status["topology"]["refused"].as_str()?;
+            Some(format!("{} does not take the new topology: {why}", place.node.name))
+        })
+        .collect();
+    if !refusals.is_empty() {
+        parts.push(refusals.join("\n"));
+    }
     let errors: Vec<String> =
         places.iter().filter_map(|place| Some(place.said.as_ref().err()?.to_string())).collect();
     if !errors.is_empty() {
@@ -137,6 +148,8 @@ fn cell(status: &Value, member: &str) -> String {
         ("bytes", bytes) if bytes.is_u64() => size(bytes.as_u64().unwrap_or_default()),
         (_, Value::String(text)) => text.clone(),
         ("drain", drain) => cell(drain, "state"),
+        // Enough to tell a few trees apart.
+        ("topology", tree) => cell(tree, "digest").chars().take(8).collect(),
         (_, value) => value.to_string(),
     }
 }
@@ -183,6 +196,22 @@ mod tests {
             "NODE         FUNCTION   BYTES\nitaly        cart      2.0 kB\n  milan      cart      \
              2.0 kB\n    navigli  cart      2.0 kB"
         );
+    }
+
+    #[tokio::test]
+    async fn a_topology_that_is_refused_is_shown_with_the_reason() {
+        let nodes = Nodes::start().await;
+        for node in ["italy", "milan", "navigli"] {
+            let mut status = json!({ "topology": { "digest": "0123456789abcdef", "nodes": 3 } });
+            if node == "milan" {
+                status["topology"]["refused"] = "it lacks `navigli`".into();
+            }
+            nodes.answers(node, "cart", "GET", "/_/status", 200, &status).await;
+        }
+        let topology = nodes.topology();
+        let text = text(&ask(&nodes.client(), &topology, Some(&function("cart"))).await);
+        assert!(text.contains("  milan      cart      01234567\n"), "{text}");
+        assert!(text.ends_with("\n\nmilan does not take the new topology: it lacks `navigli`"));
     }
 
     #[tokio::test]

@@ -5,11 +5,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::router::Incoming;
 use super::signature::{
-    Call, FunctionKeys, NonceCache, SIGNATURE_HEADER, SignatureError, Verified,
+    Call, FunctionKeys, Keys, NonceCache, SIGNATURE_HEADER, SignatureError, Verified,
 };
 use crate::metrics::Requests;
 use crate::node::Node;
 use crate::peers::{HttpPeers, unix_ms};
+use crate::topology::Topology;
 
 /// One function at one node, as the router serves it. Cheap to clone.
 #[derive(Clone)]
@@ -19,7 +20,6 @@ pub struct Service(Arc<Inner>);
 #[doc(hidden)]
 pub struct Inner {
     pub(super) node: Node,
-    pub(super) keys: Arc<FunctionKeys>,
     pub(super) nonces: NonceCache,
     pub(super) peers: Arc<HttpPeers>,
     pub(super) requests: Requests,
@@ -37,11 +37,10 @@ impl std::ops::Deref for Service {
 impl Service {
     /// Serves `node`, whose peers are `peers`.
     pub fn new(node: Node, peers: Arc<HttpPeers>) -> Self {
-        let keys = peers.keys(&node.config().function);
         let nonces = NonceCache::default();
         let requests = Requests::new(node.config());
         let healthy = AtomicBool::new(true);
-        Self(Arc::new(Inner { node, keys, nonces, peers, requests, healthy }))
+        Self(Arc::new(Inner { node, nonces, peers, requests, healthy }))
     }
 
     /// The node behind it.
@@ -54,6 +53,26 @@ impl Service {
         self.healthy.store(false, Ordering::Relaxed);
     }
 
+    /// The keys of this function, as they are now.
+    pub(super) fn keys(&self) -> Arc<FunctionKeys> {
+        self.peers.keys(&self.node.config().function)
+    }
+
+    /// Replaces the tree, if the node can do with the new one; the error says why not.
+    /// The same tree again is no change.
+    pub async fn set_topology(&self, topology: Arc<Topology>) -> Result<bool, String> {
+        let changed = self.node.change_topology(Arc::clone(&topology)).await?;
+        if changed {
+            self.peers.set_topology(topology);
+        }
+        Ok(changed)
+    }
+
+    /// Replaces the secrets, if they differ; says whether they did.
+    pub fn set_keys(&self, keys: Keys) -> bool {
+        self.peers.set_keys(keys)
+    }
+
     /// Checks the signature of a call to this node.
     pub(super) fn verify(&self, incoming: &Incoming) -> Result<Verified, SignatureError> {
         let header = incoming.headers.get(SIGNATURE_HEADER).and_then(|value| value.to_str().ok());
@@ -64,7 +83,7 @@ impl Service {
             query: incoming.query.as_deref().unwrap_or_default(),
             body: &incoming.body,
         };
-        self.keys.verify(header, &call, unix_ms(), &self.nonces)
+        self.keys().verify(header, &call, unix_ms(), &self.nonces)
     }
 
     pub(super) fn healthy(&self) -> bool {

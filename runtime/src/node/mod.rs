@@ -14,6 +14,7 @@
 //! - `expire`: idle sessions and old pointers end
 //! - `detached`: work that runs to its end, whoever waits for it
 //! - `drain`: an operator takes the node out of work
+//! - `retree`: the tree changes while the node is at work
 //! - `moves`: how many moves go on at once
 //! - `lines`, `leases`, `local`: what this process remembers while it runs
 //! - `machine`: chance and the time of day, which a simulation hands in
@@ -38,6 +39,7 @@ mod offload;
 mod outbox;
 mod pull;
 mod recover;
+mod retree;
 mod run;
 mod source;
 #[cfg(test)]
@@ -87,6 +89,8 @@ pub struct Inner {
     caller: Option<Arc<dyn crate::edge_db::Caller>>,
     machine: Arc<dyn Machine>,
     topology: RwLock<Arc<Topology>>,
+    /// Why a newer tree is not taken.
+    topology_refused: Mutex<Option<String>>,
     lines: Arc<Lines>,
     leases: Arc<Leases>,
     local: Arc<Local>,
@@ -163,6 +167,7 @@ impl Node {
             caller: parts.caller,
             machine: parts.machine,
             topology: RwLock::new(parts.topology),
+            topology_refused: Mutex::default(),
             lines: Lines::new(),
             leases: Arc::default(),
             local: Arc::default(),
@@ -206,11 +211,6 @@ impl Node {
     /// The tree, as it is now.
     pub fn topology(&self) -> Arc<Topology> {
         Arc::clone(&self.topology.read())
-    }
-
-    /// Replaces the tree.
-    pub fn set_topology(&self, topology: Arc<Topology>) {
-        *self.topology.write() = topology;
     }
 
     /// Whether the store answers and no recovery is due.
@@ -376,6 +376,9 @@ impl Node {
             promise: format!("{:?}", self.store.promise()).to_lowercase(),
             barred: self.barred.read().iter().cloned().collect(),
             store,
+            topology: self.topology_status(),
+            // They belong to whoever signs for this node.
+            peer_keys: Vec::new(),
         }
     }
 }

@@ -44,7 +44,7 @@ pub(crate) fn unix_ms() -> u64 {
 pub struct HttpPeers {
     here: NodeName,
     http: reqwest::Client,
-    keys: Keys,
+    keys: RwLock<Keys>,
     derived: Mutex<BTreeMap<FunctionName, Arc<FunctionKeys>>>,
     topology: RwLock<Arc<Topology>>,
 }
@@ -61,7 +61,22 @@ impl HttpPeers {
             .no_proxy()
             .build()
             .map_err(|error| format!("the HTTP client could not be made: {error}"))?;
-        Ok(Self { here, http, keys, derived: Mutex::default(), topology: RwLock::new(topology) })
+        let (keys, topology) = (RwLock::new(keys), RwLock::new(topology));
+        Ok(Self { here, http, keys, derived: Mutex::default(), topology })
+    }
+
+    /// Replaces the secrets, if they differ; says whether they did. Calls that are under
+    /// way keep theirs.
+    pub fn set_keys(&self, keys: Keys) -> bool {
+        // Derived keys are made with the lock held: none of the old ones comes back.
+        let mut derived = self.derived.lock();
+        let mut held = self.keys.write();
+        if *held == keys {
+            return false;
+        }
+        *held = keys;
+        derived.clear();
+        true
     }
 
     /// Replaces the tree.
@@ -79,7 +94,7 @@ impl HttpPeers {
         let mut derived = self.derived.lock();
         let keys = derived
             .entry(function.clone())
-            .or_insert_with(|| Arc::new(self.keys.for_function(function)));
+            .or_insert_with(|| Arc::new(self.keys.read().for_function(function)));
         Arc::clone(keys)
     }
 

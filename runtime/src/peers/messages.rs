@@ -337,6 +337,25 @@ pub struct NodeStatus {
     pub barred: Vec<NodeName>,
     /// Whether the store answers.
     pub store: String,
+    /// The tree that this node goes by.
+    #[serde(default)]
+    pub topology: TopologyStatus,
+    /// The short names of the peers' keys that it knows: the one it signs with first,
+    /// then those that it accepts only.
+    #[serde(default)]
+    pub peer_keys: Vec<String>,
+}
+
+/// Which tree a node goes by.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TopologyStatus {
+    /// Names the tree: nodes that show the same have the same.
+    pub digest: String,
+    /// How many nodes it has.
+    pub nodes: u64,
+    /// Why a newer one is not taken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
 }
 
 /// How far the copy of a session has come.

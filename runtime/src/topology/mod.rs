@@ -18,6 +18,8 @@
 //! ```
 
 mod address;
+mod change;
+mod import;
 mod parse;
 #[cfg(test)]
 mod tests;
@@ -26,6 +28,9 @@ mod yaml;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+
+pub use change::Change;
+pub use import::import;
 
 use crate::session::NodeName;
 
@@ -41,6 +46,7 @@ struct Inner {
     /// In tree order, so that a subtree is one slice.
     places: Vec<Place>,
     by_name: BTreeMap<NodeName, usize>,
+    digest: String,
 }
 
 /// A node and where it stands in tree order.
@@ -89,10 +95,7 @@ impl Topology {
     /// Reads a tree from a file, or from the text itself: what holds a line break
     /// or starts with `{` is the text.
     pub fn load(path_or_text: &str) -> Result<Self, TopologyError> {
-        if path_or_text.contains('\n') || path_or_text.trim_start().starts_with('{') {
-            return Self::parse(path_or_text);
-        }
-        let path = path_or_text.trim();
+        let Some(path) = Self::as_path(path_or_text) else { return Self::parse(path_or_text) };
         let text = std::fs::read_to_string(path).map_err(|error| {
             TopologyError::one(Fault::new(
                 0,
@@ -100,6 +103,12 @@ impl Topology {
             ))
         })?;
         Self::parse(&text)
+    }
+
+    /// The path, if it is one: what [`Topology::load`] reads is a path or the text.
+    pub fn as_path(path_or_text: &str) -> Option<&str> {
+        let text = path_or_text.contains('\n') || path_or_text.trim_start().starts_with('{');
+        (!text).then(|| path_or_text.trim())
     }
 
     /// The node of this name.
@@ -173,6 +182,26 @@ impl Topology {
         Some(&self.inner.places[index].node)
     }
 
+    /// The way along the tree from one node to another, both included; `None` for an
+    /// unknown name.
+    pub fn path(&self, from: &NodeName, to: &NodeName) -> Option<Vec<&Node>> {
+        let meet = self.common_ancestor(from, to)?;
+        let up_to = |end: &NodeName| {
+            let above = self.ancestors(end).into_iter();
+            let way = self.node(end).into_iter().chain(above);
+            way.take_while(|node| node.name != meet.name).collect::<Vec<_>>()
+        };
+        let mut path = up_to(from);
+        path.push(meet);
+        path.extend(up_to(to).into_iter().rev());
+        Some(path)
+    }
+
+    /// The nodes of a level, in tree order; empty for an unknown level.
+    pub fn on_level(&self, level: &str) -> Vec<&Node> {
+        self.nodes().filter(|node| node.level == level).collect()
+    }
+
     /// The names of the levels, from the root down.
     pub fn levels(&self) -> &[String] {
         &self.inner.levels
@@ -203,7 +232,8 @@ impl Topology {
             .enumerate()
             .map(|(index, place)| (place.node.name.clone(), index))
             .collect();
-        Self { inner: Arc::new(Inner { levels, places, by_name }) }
+        let digest = change::digest(&levels, &places);
+        Self { inner: Arc::new(Inner { levels, places, by_name, digest }) }
     }
 }
 

@@ -50,6 +50,22 @@ fn knows_who_stands_below_whom() {
 }
 
 #[test]
+fn a_path_leads_up_and_down_again() {
+    let tree = Topology::parse(ITALY).unwrap();
+    let path = |a: &str, b: &str| tree.path(&name(a), &name(b)).map(names);
+    assert_eq!(
+        path("brera", "trastevere").unwrap(),
+        ["brera", "milan", "italy", "rome", "trastevere"]
+    );
+    assert_eq!(path("brera", "italy").unwrap(), ["brera", "milan", "italy"]);
+    assert_eq!(path("milan", "navigli").unwrap(), ["milan", "navigli"]);
+    assert_eq!(path("rome", "rome").unwrap(), ["rome"]);
+    assert_eq!(path("rome", "atlantis"), None);
+    assert_eq!(names(tree.on_level("city")), ["milan", "rome"]);
+    assert!(tree.on_level("planet").is_empty());
+}
+
+#[test]
 fn unknown_names_have_no_relatives() {
     let tree = Topology::parse(THREE).unwrap();
     let nobody = name("atlantis");

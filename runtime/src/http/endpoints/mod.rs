@@ -15,6 +15,8 @@ mod status;
 mod test_function;
 mod update_session;
 
+use std::sync::Arc;
+
 use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
@@ -27,7 +29,7 @@ use super::failure;
 use super::problem::{self, Problem};
 use super::router::Incoming;
 use super::service::Service;
-use super::signature::{Role, SIGNATURE_HEADER};
+use super::signature::{FunctionKeys, Role, SIGNATURE_HEADER};
 use crate::node::{Failure, Node};
 use crate::session::NodeName;
 
@@ -102,6 +104,7 @@ impl From<Problem> for Refused {
 /// A checked call.
 struct Signed<'a> {
     node: &'a Node,
+    keys: Arc<FunctionKeys>,
     role: Role,
     from: &'a NodeName,
     incoming: &'a Incoming,
@@ -154,7 +157,13 @@ pub(super) async fn dispatch(service: &Service, endpoint: &str, incoming: &Incom
         }
     };
     let caller = verified.caller();
-    let signed = Signed { node: &service.node, role: caller.role, from: &caller.name, incoming };
+    let signed = Signed {
+        node: &service.node,
+        keys: service.keys(),
+        role: caller.role,
+        from: &caller.name,
+        incoming,
+    };
     let reply = match route(endpoint, &signed).await {
         Ok(reply) => reply,
         Err(Refused::Problem(problem)) => Reply::problem(&problem),

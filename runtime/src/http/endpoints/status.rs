@@ -1,7 +1,10 @@
 //! `GET /_/status`: this function at this node, for tools.
 
 use super::{Answered, Reply, Signed};
+use crate::http::signature::Role;
 
 pub(super) async fn handle(call: &Signed<'_>) -> Answered {
-    Ok(Reply::ok(&call.node.status().await))
+    let mut status = call.node.status().await;
+    status.peer_keys = call.keys.ids(Role::Peer);
+    Ok(Reply::ok(&status))
 }

@@ -14,7 +14,8 @@ use crate::session::FunctionName;
 
 /// The secret all nodes share.
 pub const PEER_KEY: &str = "session-peer-key";
-/// The peers' secret before the last rotation, as long as somebody may use it.
+/// Secrets that are accepted while the peers' secret is rotated, one a line: the one
+/// before, the one to come.
 pub const PREVIOUS_PEER_KEY: &str = "session-peer-key-previous";
 /// The secret of operators, the oracle and the dashboard.
 pub const OPERATOR_KEY: &str = "session-operator-key";
@@ -46,8 +47,8 @@ impl fmt::Debug for Secret {
 pub struct PeerKeys {
     /// Signs, and is accepted.
     pub current: Secret,
-    /// Is accepted only.
-    pub previous: Option<Secret>,
+    /// Are accepted only.
+    pub previous: Vec<Secret>,
 }
 
 /// The secrets one process holds: a node has the peers', a tool the operators'.
@@ -106,18 +107,18 @@ impl Keys {
     /// `session-operator-key` from a directory; each may be missing, but not all.
     pub fn from_dir(dir: &Path) -> Result<Self, KeyError> {
         let current = read(dir, PEER_KEY)?;
-        let previous = read(dir, PREVIOUS_PEER_KEY)?;
+        let previous = read_lines(dir, PREVIOUS_PEER_KEY)?;
         let operator = read(dir, OPERATOR_KEY)?;
         let peer = match (current, previous) {
             (Some(current), previous) => Some(PeerKeys { current, previous }),
-            (None, None) => None,
-            (None, Some(_)) => return Err(KeyError::OnlyPrevious(dir.to_owned())),
+            (None, previous) if previous.is_empty() => None,
+            (None, _) => return Err(KeyError::OnlyPrevious(dir.to_owned())),
         };
         if peer.is_none() && operator.is_none() {
             return Err(KeyError::None(dir.to_owned()));
         }
         if let (Some(peer), Some(operator)) = (&peer, &operator)
-            && (&peer.current == operator || peer.previous.as_ref() == Some(operator))
+            && (&peer.current == operator || peer.previous.contains(operator))
         {
             return Err(KeyError::Same(dir.to_owned()));
         }
@@ -140,12 +141,29 @@ impl Keys {
 
 fn read(dir: &Path, name: &str) -> Result<Option<Secret>, KeyError> {
     let path = dir.join(name);
-    match std::fs::read(&path) {
-        Ok(content) => {
-            Secret::new(&content).map(Some).map_err(|length| KeyError::TooShort { path, length })
-        }
+    let Some(content) = content(&path)? else { return Ok(None) };
+    Secret::new(&content).map(Some).map_err(|length| KeyError::TooShort { path, length })
+}
+
+/// One secret a line; empty lines count for nothing, but a file without any secret
+/// is refused.
+fn read_lines(dir: &Path, name: &str) -> Result<Vec<Secret>, KeyError> {
+    let path = dir.join(name);
+    let Some(content) = content(&path)? else { return Ok(Vec::new()) };
+    let lines = content.trim_ascii().split(|byte| *byte == b'\n');
+    let lines =
+        lines.filter(|line| !line.trim_ascii().is_empty() || content.trim_ascii().is_empty());
+    lines
+        .map(Secret::new)
+        .collect::<Result<_, _>>()
+        .map_err(|length| KeyError::TooShort { path, length })
+}
+
+fn content(path: &Path) -> Result<Option<Vec<u8>>, KeyError> {
+    match std::fs::read(path) {
+        Ok(content) => Ok(Some(content)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(KeyError::Unreadable { path, error }),
+        Err(error) => Err(KeyError::Unreadable { path: path.to_owned(), error }),
     }
 }
 
@@ -160,6 +178,13 @@ impl FunctionKeys {
     /// The key that signs for a role.
     pub(super) fn signing(&self, role: Role) -> Option<&Key> {
         self.keys.iter().find(|key| key.role == role)
+    }
+
+    /// The short names of a role's keys, which every signature carries: the one that
+    /// signs first, then those that are accepted only.
+    pub fn ids(&self, role: Role) -> Vec<String> {
+        let of_role = self.keys.iter().filter(|key| key.role == role);
+        of_role.map(|key| key.id.clone()).collect()
     }
 
     /// The key that a header names.

@@ -16,7 +16,8 @@ fn secret(text: &str) -> Secret {
 }
 
 fn peers(current: &str, previous: Option<&str>) -> Keys {
-    let peer = PeerKeys { current: secret(current), previous: previous.map(secret) };
+    let peer =
+        PeerKeys { current: secret(current), previous: previous.map(secret).into_iter().collect() };
     Keys { peer: Some(peer), operator: Some(secret("the operators' own secret")) }
 }
 
@@ -334,6 +335,22 @@ mod files {
             !format!("{read:?} {:?}", cart(&read)).contains("secret,"),
             "secrets are not shown"
         );
+    }
+
+    #[test]
+    fn keys_that_are_accepted_only_stand_one_a_line() {
+        let (new, old) = ("the peers' secret, new", "the peers' secret, old");
+        let lines = format!("{old}\r\n\n  {new}  \n");
+        let dir = Dir::new("lines", &[(PEER_KEY, old), (PREVIOUS_PEER_KEY, &lines)]);
+        let read = Keys::from_dir(&dir.0).unwrap();
+        let ids = cart(&read).ids(Role::Peer);
+        assert_eq!((ids.len(), &ids[0]), (3, &ids[1]));
+        assert_eq!(ids[2], cart(&peers(new, None)).ids(Role::Peer)[0]);
+        for bad in ["", "\n", "the peers' secret, old\nshort"] {
+            let dir = Dir::new("bad-lines", &[(PEER_KEY, old), (PREVIOUS_PEER_KEY, bad)]);
+            let error = Keys::from_dir(&dir.0).unwrap_err();
+            assert!(matches!(error, KeyError::TooShort { .. }), "{bad:?}: {error}");
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@ const CALLS: usize = 20;
 
 fn keys() -> Keys {
     let now = Secret::new(b"the peers' own secret").unwrap();
-    Keys { peer: Some(PeerKeys { current: now, previous: None }), operator: None }
+    Keys { peer: Some(PeerKeys { current: now, previous: Vec::new() }), operator: None }
 }
 
 /// A node that answers every call, signed, a moment later; how often it was connected to.
