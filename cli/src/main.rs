@@ -3,14 +3,18 @@
 //! - [`commands`]: one file a command
 //! - [`options`]: what several commands take
 //! - [`client`]: signed calls to nodes; all HTTP is there
+//! - [`faas`]: `faas-cli`, for many nodes at once
+//! - [`secrets`]: the keys' files on this machine
 //! - [`output`]: tables, sizes, JSON
 //! - [`exit`]: what the exit code says
 
 mod client;
 mod commands;
 mod exit;
+mod faas;
 mod options;
 mod output;
+mod secrets;
 
 use std::process::ExitCode;
 

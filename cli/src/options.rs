@@ -31,6 +31,17 @@ impl Tree {
     pub(crate) fn load(&self) -> Result<Topology> {
         load(&source(self.topology.as_deref()))
     }
+
+    /// Reads it, and gives its text too.
+    pub(crate) fn text(&self) -> Result<(Topology, String)> {
+        let source = source(self.topology.as_deref());
+        let topology = load(&source)?;
+        let text = match Topology::as_path(&source) {
+            Some(path) => std::fs::read_to_string(path)?,
+            None => source,
+        };
+        Ok((topology, text))
+    }
 }
 
 /// Reads a topology; the error says which.
@@ -70,6 +81,11 @@ pub(crate) struct Access {
 }
 
 impl Access {
+    /// The directory of the secrets.
+    pub(crate) fn secrets(&self) -> &Path {
+        &self.secrets
+    }
+
     /// Reads both.
     pub(crate) fn open(&self) -> Result<(Topology, Client)> {
         let topology = self.tree.load()?;

@@ -150,6 +150,13 @@ pub(crate) fn counted(config: &NodeConfig, counts: Counts) {
     }
 }
 
+/// Whether a newer topology is refused.
+pub(crate) fn topology_refused(config: &NodeConfig, refused: bool) {
+    let labels =
+        [("node", config.here.to_string()), ("function_name", config.function.to_string())];
+    gauge!("funicular_topology_refused", &labels).set(f64::from(u8::from(refused)));
+}
+
 /// A propagated value was dropped because its receiver cannot take it.
 pub(crate) fn undeliverable(config: &NodeConfig, to: &FunctionName) {
     let labels = [

@@ -125,10 +125,7 @@ async fn g2_a_node_that_a_pointer_leads_to_stays() {
     let flat = tree.topology().to_owned();
     let rome = flat.find("    - name: rome").expect("rome");
     let trastevere = tree.base("trastevere");
-    let text = format!(
-        "{}    - name: trastevere\n      gateway: {trastevere}\n",
-        &flat[..rome]
-    );
+    let text = format!("{}    - name: trastevere\n      gateway: {trastevere}\n", &flat[..rome]);
     write(&tree, &text);
     let why = refused(&tree, "trastevere").await;
     assert!(why.contains("it lacks `rome`, where sessions of this node are"), "{why}");

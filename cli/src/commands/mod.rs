@@ -1,10 +1,12 @@
 //! One file a command.
 
 mod check;
+mod deploy;
 mod drain;
 mod offload;
 mod onload;
 mod recover;
+mod secret;
 mod status;
 mod survey;
 mod topology;
@@ -27,6 +29,10 @@ pub(crate) enum Command {
     Topology(topology::Args),
     /// Say how the nodes of a tree are
     Status(status::Args),
+    /// Put a function on the nodes of a tree, with faas-cli
+    Deploy(deploy::Args),
+    /// Give the nodes their secrets, and rotate the key they share
+    Secret(secret::Args),
     /// Say where a session is, as every node knows it
     Where(whereabouts::Args),
     /// Move a session up, from a node to the next above that takes it
@@ -51,6 +57,8 @@ pub(crate) fn run(command: Command, json: bool) -> Result<()> {
             Command::Check(args) => check::run(&args, json),
             Command::Tree(args) => tree::run(&args, json),
             Command::Topology(args) => topology::run(&args, json),
+            Command::Deploy(args) => deploy::run(&args, json).await,
+            Command::Secret(args) => secret::run(&args, json).await,
             Command::Status(args) => status::run(&args, json).await,
             Command::Where(args) => whereabouts::run(&args, json).await,
             Command::Offload(args) => offload::run(&args, json).await,

@@ -1,7 +1,6 @@
 //! `funicular up`: a whole tree in one process, on this machine.
 
 mod redis;
-mod secrets;
 mod tree;
 
 use std::collections::BTreeMap;
@@ -26,7 +25,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::exit::Failure;
-use crate::options;
+use crate::{options, secrets};
 
 /// Where sessions are kept.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -29,7 +29,7 @@ impl Node {
             true => Ok(false),
             false => self.change_tree(&old, new).await.map(|()| true),
         };
-        *self.topology_refused.lock() = changed.as_ref().err().cloned();
+        self.refuse_topology(changed.as_ref().err().cloned());
         if let Ok(true) = changed {
             // Whoever waits for a node that was not there may find it now.
             self.wake.notify_one();
@@ -57,7 +57,12 @@ impl Node {
 
     /// A newer tree does not even read.
     pub fn topology_unreadable(&self, why: String) {
-        *self.topology_refused.lock() = Some(why);
+        self.refuse_topology(Some(why));
+    }
+
+    fn refuse_topology(&self, why: Option<String>) {
+        crate::metrics::topology_refused(&self.config, why.is_some());
+        *self.topology_refused.lock() = why;
     }
 
     pub(super) fn topology_status(&self) -> TopologyStatus {

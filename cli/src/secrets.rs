@@ -1,4 +1,5 @@
-//! The keys of a tree on this machine: made once, readable by their owner alone.
+//! The keys of a tree, as files on this machine: made once, readable by their owner
+//! alone.
 
 use std::fs;
 use std::io::Write;
@@ -9,7 +10,7 @@ use anyhow::{Context, Result};
 use funicular::http::signature::{Keys, OPERATOR_KEY, PEER_KEY};
 
 /// Reads the keys in `dir`, creating what is missing.
-pub(super) fn open(dir: &Path) -> Result<Keys> {
+pub(crate) fn open(dir: &Path) -> Result<Keys> {
     if !dir.exists() {
         fs::DirBuilder::new()
             .mode(0o700)
@@ -23,8 +24,26 @@ pub(super) fn open(dir: &Path) -> Result<Keys> {
     Ok(Keys::from_dir(dir)?)
 }
 
+/// A new secret that nobody can guess.
+pub(crate) fn make() -> String {
+    format!("{:032x}{:032x}", rand::random::<u128>(), rand::random::<u128>())
+}
+
+/// Replaces a secret's file as a whole: nobody reads half of it.
+pub(crate) fn replace(path: &Path, secret: &str) -> Result<()> {
+    let new = path.with_extension("new");
+    let write = || {
+        let mut options = fs::OpenOptions::new();
+        let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+        file.write_all(secret.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&new, path)
+    };
+    write().with_context(|| format!("{} cannot be written", path.display()))
+}
+
 fn create(path: &Path) -> Result<()> {
-    let secret = format!("{:032x}{:032x}", rand::random::<u128>(), rand::random::<u128>());
+    let secret = make();
     match fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
         Ok(mut file) => file.write_all(secret.as_bytes()),
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),

@@ -1,0 +1,286 @@
+//! `funicular secret rotate`
+//!
+//! Three steps, each at every node before the next begins: all accept the new key; all
+//! sign with it; none accepts the old one. What is done is read from the keys' files and
+//! from what the nodes say, so it can be broken off and run again.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use funicular::http::signature::{Keys, PEER_KEY, PREVIOUS_PEER_KEY, PeerKeys, Role, Secret};
+use funicular::peers::messages::NodeStatus;
+use funicular::session::{FunctionName, NodeName};
+use funicular::topology::{Node, Topology};
+use serde_json::json;
+use tokio::time::Instant;
+
+use super::super::survey::{Place, everywhere};
+use super::job;
+use crate::client::Client;
+use crate::exit::Failure;
+use crate::faas;
+use crate::options::Access;
+use crate::output::show;
+use crate::secrets;
+
+/// Holds the new key while a rotation is under way.
+const NEXT: &str = "session-peer-key-next";
+/// Between two looks at the nodes.
+const EVERY: Duration = Duration::from_millis(500);
+
+#[derive(clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    access: Access,
+
+    /// The functions to look at [default: all that the nodes' gateways list]
+    #[arg(long, value_name = "F")]
+    function: Option<FunctionName>,
+
+    /// The nodes read the directory of --secrets themselves: give them nothing
+    #[arg(long)]
+    in_place: bool,
+
+    /// How many seconds the nodes may take to read a new secret; Kubernetes takes up to
+    /// two minutes to mount it
+    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+    wait: u64,
+
+    #[command(flatten)]
+    faas: faas::Way,
+}
+
+/// What the nodes have to show before the next step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    /// The new key is accepted.
+    Accept,
+    /// It signs.
+    Sign,
+    /// No other is accepted.
+    Forget,
+}
+
+impl Step {
+    /// Which file the step changes.
+    fn file(self) -> &'static str {
+        match self {
+            Self::Accept | Self::Forget => PREVIOUS_PEER_KEY,
+            Self::Sign => PEER_KEY,
+        }
+    }
+
+    fn text(self) -> &'static str {
+        match self {
+            Self::Accept => "every node accepts the new key",
+            Self::Sign => "every node signs with the new key",
+            Self::Forget => "no node accepts the old key",
+        }
+    }
+
+    /// Whether a node shows it: its keys, the one that signs first.
+    fn is_done(self, keys: &[String], new: &str) -> bool {
+        match self {
+            Self::Accept => keys.iter().any(|key| key == new),
+            Self::Sign => keys.first().is_some_and(|key| key == new),
+            Self::Forget => !keys.is_empty() && keys.iter().all(|key| key == new),
+        }
+    }
+}
+
+/// The files as they are.
+struct Files<'a> {
+    dir: &'a Path,
+}
+
+impl Files<'_> {
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    fn read(&self, name: &str) -> Result<Option<String>> {
+        match fs::read_to_string(self.path(name)) {
+            Ok(text) => Ok(Some(text.trim().to_owned())),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => {
+                Err(error).with_context(|| format!("{} cannot be read", self.path(name).display()))
+            }
+        }
+    }
+
+    fn current(&self) -> Result<String> {
+        self.read(PEER_KEY)?.ok_or_else(|| {
+            let why = format!(
+                "{} holds no `{PEER_KEY}`; name the directory with the tree's keys with --secrets",
+                self.dir.display()
+            );
+            Failure::Data(why).into()
+        })
+    }
+
+    /// The new key: that of a rotation that was broken off, or one that is made now.
+    fn next(&self) -> Result<String> {
+        if let Some(next) = self.read(NEXT)? {
+            return Ok(next);
+        }
+        let next = secrets::make();
+        secrets::replace(&self.path(NEXT), &next)?;
+        Ok(next)
+    }
+
+    /// Writes what a step needs, unless it is there.
+    fn prepare(&self, step: Step, new: &str) -> Result<()> {
+        let content = match step {
+            // Beside the key that signs, so that nodes know both whatever they sign with.
+            Step::Accept => format!("{}\n{new}", self.current()?),
+            Step::Sign | Step::Forget => new.to_owned(),
+        };
+        if self.read(step.file())?.as_ref() == Some(&content) {
+            return Ok(());
+        }
+        secrets::replace(&self.path(step.file()), &content)
+    }
+
+    /// The steps that are left, as the files have it.
+    fn left(&self, new: &str) -> Result<Vec<Step>> {
+        Ok(match self.current()? == new {
+            false => vec![Step::Accept, Step::Sign, Step::Forget],
+            // Every node accepted it before the key that signs was changed here.
+            true => vec![Step::Sign, Step::Forget],
+        })
+    }
+}
+
+pub(super) async fn run(args: &Args, json: bool) -> Result<()> {
+    let (topology, client) = args.access.open()?;
+    let files = Files { dir: args.access.secrets() };
+    // Read before anything is made: a directory without keys is somebody else's.
+    files.current()?;
+    let new = files.next()?;
+    for step in files.left(&new)? {
+        files.prepare(step, &new)?;
+        take(args, &topology, &client, &files, step, &new).await?;
+        if !json {
+            println!("{}", step.text());
+        }
+    }
+    fs::remove_file(files.path(NEXT))
+        .with_context(|| format!("{} cannot be removed", files.path(NEXT).display()))?;
+    show(json, &json!({ "rotated": true }), || "the key is rotated".to_owned());
+    Ok(())
+}
+
+/// Gives the step's file to those nodes that do not show it yet, and waits for all.
+async fn take(
+    args: &Args,
+    topology: &Topology,
+    client: &Client,
+    files: &Files<'_>,
+    step: Step,
+    new: &str,
+) -> Result<()> {
+    let function = args.function.as_ref();
+    let behind = behind(topology, client, function, step, new).await?;
+    if !args.in_place && !behind.is_empty() {
+        let nodes = behind.keys().filter_map(|name| topology.node(name));
+        let jobs = nodes.map(|node: &Node| job(node, files.dir, &[step.file()], true)).collect();
+        faas::push(&args.faas, jobs).await?;
+    }
+    let until = Instant::now() + Duration::from_secs(args.wait);
+    loop {
+        let behind = self::behind(topology, client, function, step, new).await?;
+        let Some((node, why)) = behind.first_key_value() else { return Ok(()) };
+        if Instant::now() >= until {
+            let why = format!(
+                "not at all nodes after {} seconds: {}; first `{node}`: {why}. Nothing is \
+                 refused; run it again to go on",
+                args.wait,
+                step.text()
+            );
+            return Err(Failure::Unavailable(why).into());
+        }
+        tokio::time::sleep(EVERY).await;
+    }
+}
+
+/// The nodes that do not show a step, and why.
+async fn behind(
+    topology: &Topology,
+    client: &Client,
+    function: Option<&FunctionName>,
+    step: Step,
+    new: &str,
+) -> Result<BTreeMap<NodeName, String>> {
+    let places: Vec<Place<'_, NodeStatus>> =
+        everywhere(client, topology.nodes(), function, |node, function| async move {
+            client.get(node, &function, "status", &[]).await?.read()
+        })
+        .await;
+    let mut behind = BTreeMap::new();
+    for place in places {
+        let node = place.node.name.clone();
+        match (place.said, place.function) {
+            (Ok(status), Some(function)) => {
+                if !step.is_done(&status.peer_keys, &key_id(&function, new)?) {
+                    let why = format!("`{function}` has not read it yet");
+                    behind.insert(node, why);
+                }
+            }
+            (Err(error), _) => {
+                behind.insert(node, error.to_string());
+            }
+            (Ok(_), None) => {}
+        }
+    }
+    Ok(behind)
+}
+
+/// The short name of the key that a function derives.
+fn key_id(function: &FunctionName, secret: &str) -> Result<String> {
+    let current = Secret::new(secret.as_bytes())
+        .map_err(|length| Failure::Data(format!("a key of {length} bytes is too short")))?;
+    let keys = Keys { peer: Some(PeerKeys { current, previous: Vec::new() }), operator: None };
+    Ok(keys.for_function(function).ids(Role::Peer).swap_remove(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_is_done_when_the_keys_show_it() {
+        let keys = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        for (shown, done) in [
+            (&["old", "old"][..], [false, false, false]),
+            (&["old", "old", "new"], [true, false, false]),
+            (&["new", "old", "new"], [true, true, false]),
+            (&["new", "new"], [true, true, true]),
+            (&[], [false, false, false]),
+        ] {
+            let steps = [Step::Accept, Step::Sign, Step::Forget];
+            assert_eq!(steps.map(|step| step.is_done(&keys(shown), "new")), done, "{shown:?}");
+        }
+    }
+
+    #[test]
+    fn a_rotation_that_was_broken_off_goes_on_with_its_key() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = Files { dir: dir.path() };
+        assert!(files.current().is_err());
+        secrets::replace(&files.path(PEER_KEY), "the old key of the peers").unwrap();
+        let new = files.next().unwrap();
+        assert_eq!(files.next().unwrap(), new);
+        assert_eq!(files.left(&new).unwrap().len(), 3);
+        files.prepare(Step::Accept, &new).unwrap();
+        let both = format!("the old key of the peers\n{new}");
+        assert_eq!(files.read(PREVIOUS_PEER_KEY).unwrap().unwrap(), both);
+        assert_eq!(files.left(&new).unwrap().len(), 3, "not all nodes may have it");
+        files.prepare(Step::Sign, &new).unwrap();
+        assert_eq!(files.left(&new).unwrap(), [Step::Sign, Step::Forget]);
+        files.prepare(Step::Forget, &new).unwrap();
+        assert_eq!(files.read(PREVIOUS_PEER_KEY).unwrap().unwrap(), new);
+    }
+}
