@@ -67,18 +67,16 @@ impl Site {
 
 fn secret(port: u16) -> String {
     let file = ".funicular/deploy/topology-DIGEST.yaml";
-    format!(
-        "secret create funicular-topology --from-file {file} --replace --gateway http://127.0.0.1:{port}"
-    )
+    format!("secret create topology --from-file {file} --replace --gateway http://127.0.0.1:{port}")
 }
 
 fn deploy(node: &str, port: u16, more: &str) -> String {
     format!(
         "deploy --filter cart --gateway http://127.0.0.1:{port} --env LOCATION_ID={node} --env \
          FUNICULAR_FUNCTION=cart --env \
-         FUNICULAR_TOPOLOGY=/var/openfaas/secrets/funicular-topology --secret session-peer-key \
+         FUNICULAR_TOPOLOGY=/var/openfaas/secrets/topology --secret session-peer-key \
          --secret session-peer-key-previous --secret session-operator-key --secret \
-         funicular-topology{more}"
+         topology{more}"
     )
 }
 

@@ -18,7 +18,7 @@ use crate::options::Tree;
 
 /// The secret that carries the topology: what is mounted is replaced while the function
 /// runs, and there is no other file that `faas-cli` could give it.
-pub(crate) const TOPOLOGY_SECRET: &str = "funicular-topology";
+pub(crate) const TOPOLOGY_SECRET: &str = "topology";
 /// Where secrets are mounted.
 const SECRETS: &str = "/var/openfaas/secrets";
 /// Where `faas-cli` looks for functions unless told.

@@ -3,6 +3,7 @@
 mod check;
 mod deploy;
 mod drain;
+mod generate;
 mod offload;
 mod onload;
 mod recover;
@@ -31,6 +32,8 @@ pub(crate) enum Command {
     Status(status::Args),
     /// Put a function on the nodes of a tree, with faas-cli
     Deploy(deploy::Args),
+    /// Write Kubernetes manifests for a function at a node, without faas-cli
+    Generate(generate::Args),
     /// Give the nodes their secrets, and rotate the key they share
     Secret(secret::Args),
     /// Say where a session is, as every node knows it
@@ -59,6 +62,7 @@ pub(crate) fn run(command: Command, json: bool) -> Result<()> {
             Command::Topology(args) => topology::run(&args, json),
             Command::Deploy(args) => deploy::run(&args, json).await,
             Command::Secret(args) => secret::run(&args, json).await,
+            Command::Generate(args) => generate::run(&args),
             Command::Status(args) => status::run(&args, json).await,
             Command::Where(args) => whereabouts::run(&args, json).await,
             Command::Offload(args) => offload::run(&args, json).await,
