@@ -13,6 +13,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use tokio::sync::SetOnce;
 
 use crate::function::{Request, Response, Result};
 use crate::session::fields::FieldMap;
@@ -65,6 +66,8 @@ pub(crate) struct Place {
     pub machine: Arc<dyn crate::node::Machine>,
     /// The request's own id, if it has one.
     pub request: Option<RequestId>,
+    /// Calls wait until this is set: until the request holds the lease.
+    pub gate: Option<Arc<SetOnce<()>>>,
 }
 
 /// The way to the functions of other nodes.

@@ -66,6 +66,11 @@
 //!
 //! `docs/protocol.md` tells how a session lives and moves, with pictures.
 
+/// What a function allocates with, if it asks for the feature `mimalloc`.
+#[cfg(feature = "mimalloc")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 pub mod config;
 pub mod edge_db;
 mod failpoint;

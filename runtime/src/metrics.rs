@@ -17,6 +17,10 @@ use crate::peers::messages::MoveReport;
 use crate::session::{FunctionName, NodeName};
 use crate::store::Counts;
 
+/// Histograms' buckets in seconds: those of of-watchdog, and some for what is quicker.
+const BUCKETS: [f64; 14] =
+    [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+
 /// What renders the metrics as Prometheus text. One a process.
 #[derive(Clone)]
 pub struct Exporter(PrometheusHandle);
@@ -26,7 +30,10 @@ impl Exporter {
     pub fn install() -> Self {
         static INSTALLED: OnceLock<PrometheusHandle> = OnceLock::new();
         let handle = INSTALLED.get_or_init(|| {
-            let recorder = PrometheusBuilder::new().build_recorder();
+            let builder = PrometheusBuilder::new();
+            // There are some.
+            let builder = builder.set_buckets(&BUCKETS).unwrap_or_default();
+            let recorder = builder.build_recorder();
             let handle = recorder.handle();
             if metrics::set_global_recorder(recorder).is_err() {
                 tracing::warn!("another metrics recorder is installed; /metrics stays empty");

@@ -178,10 +178,13 @@ pub async fn run(
     stop: CancellationToken,
 ) -> Result<(), ConfigError> {
     let listener = bind(SocketAddr::new(settings.address, settings.port)).await?;
-    let metrics = metrics::Exporter::install();
+    // Without a port nobody ever reads them: then nothing is counted.
     let metrics_server = match settings.metrics_port {
         0 => None,
-        port => Some(bind(SocketAddr::new(settings.address, port)).await?),
+        port => {
+            let listener = bind(SocketAddr::new(settings.address, port)).await?;
+            Some((listener, metrics::Exporter::install()))
+        }
     };
     let assembly = Assembly {
         node: settings.node,
@@ -196,7 +199,7 @@ pub async fn run(
     let service = assembled.service.clone();
     let reload = tokio::spawn(reload::watch(service.clone(), settings.sources));
     let closing = CancellationToken::new();
-    if let Some(listener) = metrics_server {
+    if let Some((listener, metrics)) = metrics_server {
         let closing = closing.clone();
         tokio::spawn(serve_router(listener, metrics.router(), closing));
     }

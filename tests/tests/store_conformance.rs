@@ -3,7 +3,9 @@
 use funicular::store::WindowLimits;
 use funicular_tests::bench::{Bench, Kind};
 use funicular_tests::cluster::RedisCluster;
-use funicular_tests::conformance::{copies, data, index, moves, recovery, requests, window};
+use funicular_tests::conformance::{
+    at_once, copies, data, index, moves, recovery, requests, window,
+};
 use funicular_tests::redis::Setup;
 use std::sync::Arc;
 use std::time::Duration;
@@ -87,6 +89,13 @@ async fn shared(cluster: &Arc<RedisCluster>, name: &str) -> Bench {
 }
 
 on_each! {
+    at_once:
+        g2_a_commit_at_once_does_what_a_turn_does
+        g1_what_is_outdated_commits_nothing
+        g1_a_running_writer_is_not_overtaken
+        g3_a_commit_at_once_takes_effect_once
+        g2_what_would_be_too_large_is_left_to_a_turn
+        g1_a_lease_that_ran_out_commits_after_nothing_else;
     requests:
         g1_an_absent_session_is_created_only_where_it_may
         g1_a_reader_may_create_and_holds_no_lease
@@ -115,6 +124,9 @@ on_each! {
 }
 
 on_each_pair! {
+    at_once:
+        g1_a_session_in_a_move_is_left_to_turns
+        g2_a_copy_misses_no_commit_at_once;
     requests:
         g1_a_waiting_freeze_keeps_new_leases_off
         g1_a_frozen_session_takes_no_writes
@@ -175,6 +187,13 @@ async fn with_window(entries: usize, age: Duration) -> [Bench; 3] {
 async fn g3_the_window_keeps_the_newest() {
     for bench in with_window(3, Duration::from_secs(60)).await {
         window::g3_the_window_keeps_the_newest(&bench).await;
+    }
+}
+
+#[tokio::test]
+async fn g3_the_window_is_kept_as_turns_keep_it() {
+    for bench in with_window(3, Duration::from_secs(60)).await {
+        at_once::g3_the_window_is_kept_as_turns_keep_it(&bench).await;
     }
 }
 

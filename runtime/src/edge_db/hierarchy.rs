@@ -91,6 +91,9 @@ impl<'a> Hierarchy<'a> {
         let Some(caller) = &place.caller else {
             return Err(Error::internal("this node has no way to other nodes"));
         };
+        if let Some(gate) = &place.gate {
+            gate.wait().await;
+        }
         caller.invoke(&node, &function, &session, request, id).await
     }
 

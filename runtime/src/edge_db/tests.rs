@@ -34,6 +34,7 @@ pub(crate) fn place(here: &str) -> Place {
         caller: None,
         machine: std::sync::Arc::new(crate::node::ThisMachine),
         request: Some(RequestId::new("r1").unwrap()),
+        gate: None,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
@@ -32,15 +32,21 @@ const OF_THE_SESSION: [&str; 8] = [
 /// it with [`Request::get`], [`Request::post`] and the like.
 #[derive(Debug, Clone, Default)]
 pub struct Request {
-    method: Method,
-    path: String,
-    query: Option<String>,
-    headers: HeaderMap,
+    /// Shared, because a request may have to be run again.
+    head: Arc<Head>,
     body: Bytes,
     params: Vec<(String, String)>,
     session: Option<SessionId>,
     id: Option<RequestId>,
     pairs: OnceLock<Vec<(String, String)>>,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Head {
+    method: Method,
+    path: String,
+    query: Option<String>,
+    headers: HeaderMap,
 }
 
 impl Request {
@@ -57,11 +63,9 @@ impl Request {
         if !path.starts_with('/') {
             path.insert(0, '/');
         }
+        let query = query.filter(|query| !query.is_empty());
         Self {
-            method,
-            path,
-            query: query.filter(|query| !query.is_empty()),
-            headers,
+            head: Arc::new(Head { method, path, query, headers }),
             body,
             params: Vec::new(),
             session: None,
@@ -92,15 +96,20 @@ impl Request {
             self.id = None;
             self.params.clear();
         }
+        let headers = &mut self.head_mut().headers;
         for name in OF_THE_SESSION {
-            self.headers.remove(name);
+            headers.remove(name);
         }
         self
     }
 
     /// The query as it was sent, without `?`.
     pub(crate) fn raw_query(&self) -> Option<&str> {
-        self.query.as_deref()
+        self.head.query.as_deref()
+    }
+
+    fn head_mut(&mut self) -> &mut Head {
+        Arc::make_mut(&mut self.head)
     }
 
     /// Starts a request to send: `path` may carry a query (`/items?all=1`).
@@ -139,12 +148,12 @@ impl Request {
 
     /// The method.
     pub fn method(&self) -> &Method {
-        &self.method
+        &self.head.method
     }
 
     /// The path after the function's prefix, as sent: `/items/3`.
     pub fn path(&self) -> &str {
-        &self.path
+        &self.head.path
     }
 
     /// The body, in full.
@@ -196,7 +205,7 @@ impl Request {
     /// The first value of this name in the query, decoded.
     pub fn query(&self, name: &str) -> Option<&str> {
         let pairs = self.pairs.get_or_init(|| {
-            let query = self.query.as_deref().unwrap_or_default();
+            let query = self.head.query.as_deref().unwrap_or_default();
             form_urlencoded::parse(query.as_bytes()).into_owned().collect()
         });
         pair(pairs, name)
@@ -204,12 +213,12 @@ impl Request {
 
     /// A header, if it was sent and is text.
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.get(name)?.to_str().ok()
+        self.head.headers.get(name)?.to_str().ok()
     }
 
     /// All headers.
     pub fn headers(&self) -> &HeaderMap {
-        &self.headers
+        &self.head.headers
     }
 
     /// The session's id (`X-session`): in a handler always there, empty in a
@@ -246,7 +255,7 @@ impl RequestBuilder {
     pub fn text(mut self, text: impl Into<String>) -> Self {
         self.0.body = text.into().into();
         let text = HeaderValue::from_static("text/plain; charset=utf-8");
-        self.0.headers.insert(CONTENT_TYPE, text);
+        self.0.head_mut().headers.insert(CONTENT_TYPE, text);
         self
     }
 
@@ -259,16 +268,16 @@ impl RequestBuilder {
     /// Sets a header; fails where HTTP does not allow the name or the value.
     pub fn header(mut self, name: &str, value: &str) -> Result<Self> {
         let name = HeaderName::try_from(name)?;
-        self.0.headers.insert(name, HeaderValue::try_from(value)?);
+        self.0.head_mut().headers.insert(name, HeaderValue::try_from(value)?);
         Ok(self)
     }
 
     /// Adds a pair to the query, encoding both.
     #[must_use]
     pub fn query(mut self, name: &str, value: &str) -> Self {
-        let query = self.0.query.take().unwrap_or_default();
+        let query = self.0.head_mut().query.take().unwrap_or_default();
         let mut query = form_urlencoded::Serializer::new(query);
-        self.0.query = Some(query.append_pair(name, value).finish());
+        self.0.head_mut().query = Some(query.append_pair(name, value).finish());
         self
     }
 

@@ -76,7 +76,7 @@ async fn answer(service: &Service, mut incoming: Incoming) -> Result<Response, P
             Ok(with_token(problem.response().map(Body::from), Some(&token)))
         }
         Ok(Answer::Redirect { to, token }) if forwards => {
-            forward::to(service, &to, incoming, token.as_ref()).await
+            Box::pin(forward::to(service, &to, incoming, token.as_ref())).await
         }
         Ok(Answer::Redirect { to, token }) => redirect(service, &to, &incoming, token.as_ref()),
         Err(failed) => Err(failure::problem(&service.node, &failed)),

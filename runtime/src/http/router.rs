@@ -138,7 +138,7 @@ async fn serve(service: &Service, path: String, request: Request<Body>) -> Respo
         body,
     };
     match incoming.path.strip_prefix("/_/") {
-        Some(endpoint) => endpoints::dispatch(service, endpoint, &incoming).await,
+        Some(endpoint) => Box::pin(endpoints::dispatch(service, endpoint, &incoming)).await,
         None => client_call::handle(service, incoming).await,
     }
 }

@@ -75,7 +75,7 @@ impl Node {
                     if entering.access == Access::Write {
                         self.release(entering.session, lease).await;
                     }
-                    match self.find_another(token, &mut learned).await? {
+                    match Box::pin(self.find_another(token, &mut learned)).await? {
                         Some(entered) => return Ok(entered),
                         None => self.still_busy(),
                     }
@@ -87,7 +87,9 @@ impl Node {
                 Ok(Begun::Other { slot, now }) => {
                     let (_, outcome) = protocol::begin(&slot, self.here(), now, &request.ask);
                     let epoch = slot.record.as_ref().map_or(0, crate::session::Record::epoch);
-                    match self.not_now(entering, &mut learned, outcome, epoch, now).await? {
+                    match Box::pin(self.not_now(entering, &mut learned, outcome, epoch, now))
+                        .await?
+                    {
                         Some(entered) => return Ok(entered),
                         None => self.still_busy(),
                     }
@@ -234,6 +236,11 @@ impl Node {
     ) -> Option<&'a SessionToken> {
         self.elsewhere(entering)
             .filter(|token| !learned.void && token.proprietary_location != here.home)
+    }
+
+    /// Whether the request is meant for a session of another home than this one.
+    pub(super) fn is_of_another(&self, entering: &Entering<'_>, here: &Life) -> bool {
+        self.means_another(entering, &Learned::default(), here).is_some()
     }
 
     /// Where that other session is; `None` to wait, or to run here after all.

@@ -39,6 +39,18 @@ impl Call {
         if self.from_peer { Creates::Anywhere } else { Creates::AtEntry }
     }
 
+    /// A writing request in front of its session, for as long as it may wait.
+    pub(super) fn entering(&self, until: Instant) -> Entering<'_> {
+        Entering {
+            session: &self.session,
+            access: Access::Write,
+            request: self.request_id.as_ref(),
+            token: self.token.as_ref(),
+            creates: self.creates(),
+            until,
+        }
+    }
+
     /// The request with what the handler may ask of it.
     pub(super) fn prepared(&self) -> Request {
         self.prepare(self.request.clone())

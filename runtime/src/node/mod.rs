@@ -4,6 +4,7 @@
 //! here is the I/O around them:
 //!
 //! - `invoke`, `enter`, `run`: a client's request, from the line to the commit
+//! - `at_once`: a request in a session that this process remembers
 //! - `pull`, `copy`: this node is the target of a move
 //! - `source`: this node is the source of a move
 //! - `offload`: who should take a session, or give one back
@@ -19,6 +20,7 @@
 //! - `lines`, `leases`, `local`: what this process remembers while it runs
 //! - `machine`: chance and the time of day, which a simulation hands in
 
+mod at_once;
 mod calls;
 mod config;
 mod copy;

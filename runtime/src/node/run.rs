@@ -6,36 +6,47 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use tokio::time::Instant;
 
-use super::enter::{Entered, Entering};
+use super::enter::Entered;
 use super::invoke::{Answer, Call, digest};
 use super::lines::Place as Line;
 use super::{Failure, Node, Outcome};
 use crate::edge_db::{EdgeDb, Place, Reader};
 use crate::failpoint::reach;
 use crate::function::{Error, Matched, Response};
-use crate::protocol::Access;
 use crate::session::{
     Changes, Digest, LeaseId, RequestId, SessionId, SessionToken, StoredResponse, WindowEntry,
 };
 use crate::store::{Commit, Committed, ReadGuard, Session, StoreError};
 
+/// What is kept of a request with an id.
+pub(super) type Remember = (RequestId, Digest, StoredResponse);
+
 impl Node {
     /// A writing request whose turn it is.
     pub(super) async fn write_in_turn(
+        &self,
+        call: Call,
+        matched: &Matched,
+        line: &Line,
+        until: Instant,
+    ) -> Outcome<Answer> {
+        let entering = call.entering(until);
+        if let Some(answer) = self.write_at_once(&call, matched, &entering, line).await? {
+            return Ok(answer);
+        }
+        // Boxed, as all that is rare: what is not takes less room.
+        Box::pin(self.write_with_lease(call, matched, line, until)).await
+    }
+
+    /// The request takes the lease, runs, and commits.
+    async fn write_with_lease(
         &self,
         mut call: Call,
         matched: &Matched,
         line: &Line,
         until: Instant,
     ) -> Outcome<Answer> {
-        let entering = Entering {
-            session: &call.session,
-            access: Access::Write,
-            request: call.request_id.as_ref(),
-            token: call.token.as_ref(),
-            creates: call.creates(),
-            until,
-        };
+        let entering = call.entering(until);
         let (session, lease) = match self.enter(&entering, line).await? {
             Entered::Run { session, lease } => (session, lease),
             Entered::Redirect { to, token } => return Ok(Answer::Redirect { to, token }),
@@ -79,11 +90,32 @@ impl Node {
         reach("handler.begin").await;
         let outcome = handler(&mut db).await;
         reach("handler.end").await;
-        let outcome = match outcome {
+        let stored = |(id, digest): (RequestId, Digest)| match &outcome {
+            Ok(Ok(response)) => Some((id, digest, self.stored(response))),
+            _ => None,
+        };
+        let remember = remember.and_then(stored);
+        let changes = db.into_changes();
+        let outcome = self.end_turn(id, session, lease, outcome, changes, remember).await;
+        drop(kept);
+        // A freeze may be waiting for this turn to end.
+        self.lines.changed(id);
+        outcome
+    }
+
+    /// A handler that held the lease has ended: commits what it changed, or nothing.
+    pub(super) async fn end_turn(
+        &self,
+        id: &SessionId,
+        session: &Session,
+        lease: LeaseId,
+        outcome: Outcome<Result<Response, Error>>,
+        changes: Changes,
+        remember: Option<Remember>,
+    ) -> Outcome<Result<Response, Error>> {
+        match outcome {
             Ok(Ok(response)) if response.status_code().as_u16() < 400 => {
-                let changes = db.into_changes();
-                let stored = remember.map(|(id, digest)| (id, digest, self.stored(&response)));
-                self.commit(id, session, lease, changes, stored).await.map(|()| Ok(response))
+                self.commit(id, session, lease, changes, remember).await.map(|()| Ok(response))
             }
             nothing_to_write => {
                 self.release(id, lease).await;
@@ -92,11 +124,7 @@ impl Node {
                     other => store_failure(other),
                 }
             }
-        };
-        drop(kept);
-        // A freeze may be waiting for this turn to end.
-        self.lines.changed(id);
-        outcome
+        }
     }
 
     /// Bounds a handler in time, and catches its panics.
@@ -127,7 +155,7 @@ impl Node {
         session: &Session,
         lease: LeaseId,
         changes: Changes,
-        remember: Option<(RequestId, Digest, StoredResponse)>,
+        remember: Option<Remember>,
     ) -> Outcome<()> {
         let mut outbox = changes.outbox;
         for (index, entry) in outbox.iter_mut().enumerate() {
@@ -209,10 +237,11 @@ impl Node {
             caller: self.caller.clone(),
             machine: std::sync::Arc::clone(&self.machine),
             request,
+            gate: None,
         }
     }
 
-    fn stored(&self, response: &Response) -> StoredResponse {
+    pub(super) fn stored(&self, response: &Response) -> StoredResponse {
         let text = |(name, value): (&http::HeaderName, &http::HeaderValue)| {
             Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned()))
         };

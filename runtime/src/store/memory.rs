@@ -8,6 +8,7 @@ mod data;
 mod pages;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -21,7 +22,7 @@ use super::{
     BeginRequest, Begun, Commit, Committed, Counts, Durability, Promise, Read, ReadGuard, Resident,
     Session, SessionStore, Snapshot, Staged, StoreResult, StoreScope,
 };
-use crate::protocol::{self, Begin, Event, Payload, Refusal, Reply};
+use crate::protocol::{self, Access, Begin, BeginAsk, Event, Payload, Refusal, Reply};
 use crate::session::fields::FieldMap;
 use crate::session::{
     LeaseId, Millis, NodeName, Nonce, OutboxEntry, Page, Record, RequestId, SessionId, Slot,
@@ -45,6 +46,27 @@ impl Entry {
             Some(Record::Migrating { transfer, .. }) => Some((transfer.nonce, true)),
             _ => None,
         }
+    }
+
+    /// The session with all of its data, if it is owned here.
+    fn owned(&self) -> Option<Session> {
+        let Some(Record::Owned { life, epoch, .. }) = &self.slot.record else { return None };
+        Some(Session {
+            life: life.clone(),
+            epoch: *epoch,
+            version: self.data.version,
+            bytes: self.data.bytes,
+            data: Some(Arc::new(self.data.fields.clone())),
+            last: self.data.last_commit,
+            created: false,
+        })
+    }
+
+    /// Whether it is owned here in this state.
+    fn is_in(&self, state: &Session) -> bool {
+        let owned = matches!(&self.slot.record, Some(Record::Owned { life, epoch, .. })
+            if *life == state.life && *epoch == state.epoch);
+        owned && self.data.version == state.version && self.data.last_commit == state.last
     }
 
     /// A page of this session for the move `nonce`, frozen or not.
@@ -89,6 +111,9 @@ impl Moment {
         self.0.as_ref().map(|entry| &entry.data.fields)
     }
 }
+
+/// A session with more bytes is not worth a copy before it is known to be needed.
+const MOST_RECALLED: u64 = 64 * 1024;
 
 /// What the clock says when the store is made: no idle time that a session brings
 /// along reaches back before zero, where everything is unused for ever.
@@ -168,6 +193,54 @@ impl MemoryStore {
         state.settle(session);
         Ok(step.reply)
     }
+
+    fn write(&self, state: &mut State, session: &SessionId, commit: &Commit) -> Committed {
+        let now = self.clock();
+        let Some(entry) = state.sessions.get_mut(session) else {
+            return Committed::LeaseLost;
+        };
+        let turn = protocol::Turn { lease: commit.lease, life: &commit.life, epoch: commit.epoch };
+        let outbox = (entry.data.outbox.len() + commit.outbox.len()) as u64;
+        let Some(after) = protocol::commit(&entry.slot, &turn, now, outbox) else {
+            return match entry.data.has_seen(commit) {
+                true => Committed::AlreadyCommitted,
+                false => Committed::LeaseLost,
+            };
+        };
+        let touched = match data::write(&mut entry.data, &commit.data, commit.max_bytes) {
+            Ok(touched) => touched,
+            Err(bytes) => {
+                entry.slot.lease = None;
+                return Committed::TooLarge { bytes };
+            }
+        };
+        let data = &mut entry.data;
+        data.version += u64::from(!commit.data.is_empty());
+        data.last_commit = Some(commit.lease);
+        data.outbox.extend(commit.outbox.iter().cloned());
+        let mut left = 0;
+        if let Some((id, digest, response)) = &commit.remember {
+            let entry = WindowEntry {
+                digest: *digest,
+                lease: commit.lease,
+                at: now,
+                response: response.clone(),
+            };
+            left = data.window.push(id.clone(), entry);
+            let window = &self.scope.window;
+            let age = u64::try_from(window.age.as_millis()).unwrap_or(u64::MAX);
+            left += data.window.trim(window.entries, now.saturating_sub(age));
+        }
+        if let Some(copy) = &mut entry.copy {
+            copy.note(touched, left);
+            if copy.is_too_long(entry.data.fields.len()) {
+                entry.copy = None;
+            }
+        }
+        entry.slot = after;
+        state.settle(session);
+        Committed::Applied
+    }
 }
 
 impl State {
@@ -245,6 +318,7 @@ impl SessionStore for MemoryStore {
             version: entry.data.version,
             bytes: entry.data.bytes,
             data: data::inline(&entry.data, request.inline_max),
+            last: entry.data.last_commit,
             created,
         };
         state.sessions.entry(session.clone()).or_default().slot = slot;
@@ -252,52 +326,51 @@ impl SessionStore for MemoryStore {
     }
 
     async fn commit(&self, session: &SessionId, commit: &Commit) -> StoreResult<Committed> {
+        Ok(self.write(&mut self.state.lock(), session, commit))
+    }
+
+    fn recall(&self, session: &SessionId) -> Option<Session> {
+        let state = self.state.lock();
+        let seen = state.sessions.get(session)?.owned()?;
+        (seen.bytes <= MOST_RECALLED).then_some(seen)
+    }
+
+    async fn is_current(&self, session: &SessionId, recalled: &Session) -> StoreResult<bool> {
+        let state = self.state.lock();
+        Ok(state.sessions.get(session).is_some_and(|entry| entry.is_in(recalled)))
+    }
+
+    async fn commit_at_once(
+        &self,
+        session: &SessionId,
+        recalled: &Session,
+        commit: &Commit,
+    ) -> StoreResult<Option<Committed>> {
         let mut state = self.state.lock();
-        let now = self.clock();
-        let Some(entry) = state.sessions.get_mut(session) else {
-            return Ok(Committed::LeaseLost);
-        };
-        let turn = protocol::Turn { lease: commit.lease, life: &commit.life, epoch: commit.epoch };
-        let outbox = (entry.data.outbox.len() + commit.outbox.len()) as u64;
-        let Some(after) = protocol::commit(&entry.slot, &turn, now, outbox) else {
-            return Ok(match entry.data.has_seen(commit) {
-                true => Committed::AlreadyCommitted,
-                false => Committed::LeaseLost,
-            });
-        };
-        let touched = match data::write(&mut entry.data, &commit.data, commit.max_bytes) {
-            Ok(touched) => touched,
-            Err(bytes) => {
-                entry.slot.lease = None;
-                return Ok(Committed::TooLarge { bytes });
-            }
-        };
-        let data = &mut entry.data;
-        data.version += u64::from(!commit.data.is_empty());
-        data.last_commit = Some(commit.lease);
-        data.outbox.extend(commit.outbox.iter().cloned());
-        let mut left = 0;
-        if let Some((id, digest, response)) = &commit.remember {
-            let entry = WindowEntry {
-                digest: *digest,
-                lease: commit.lease,
-                at: now,
-                response: response.clone(),
-            };
-            left = data.window.push(id.clone(), entry);
-            let window = &self.scope.window;
-            let age = u64::try_from(window.age.as_millis()).unwrap_or(u64::MAX);
-            left += data.window.trim(window.entries, now.saturating_sub(age));
+        let Some(entry) = state.sessions.get_mut(session) else { return Ok(None) };
+        if entry.data.last_commit == Some(commit.lease) {
+            return Ok(Some(Committed::AlreadyCommitted));
         }
-        if let Some(copy) = &mut entry.copy {
-            copy.note(touched, left);
-            if copy.is_too_long(entry.data.fields.len()) {
-                entry.copy = None;
-            }
+        let known = commit.remember.as_ref().map(|(id, ..)| id);
+        let repeated = known.is_some_and(|id| entry.data.window.entries.contains_key(id));
+        if repeated || !entry.is_in(recalled) {
+            return Ok(None);
         }
-        entry.slot = after;
-        state.settle(session);
-        Ok(Committed::Applied)
+        let ask = BeginAsk {
+            access: Access::Write,
+            create: None,
+            lease: commit.lease,
+            lease_ttl: 0,
+            frozen_reads: false,
+            unsettled_writes: None,
+        };
+        let (slot, outcome) = protocol::begin(&entry.slot, &self.scope.here, self.clock(), &ask);
+        if !matches!(outcome, Begin::Run { .. }) {
+            return Ok(None);
+        }
+        entry.slot = slot;
+        let committed = self.write(&mut state, session, commit);
+        Ok((committed == Committed::Applied).then_some(committed))
     }
 
     async fn release(&self, session: &SessionId, lease: LeaseId) -> StoreResult<()> {

@@ -134,8 +134,22 @@ pub struct Session {
     pub bytes: u64,
     /// All fields, if the session is small.
     pub data: Option<Arc<FieldMap>>,
+    /// Who committed last, or which attempt installed it, if either happened. With life
+    /// and epoch it names one state of the data, ever: no store, restarted or not, has
+    /// another under them.
+    pub last: Option<LeaseId>,
     /// Whether this request created it.
     pub created: bool,
+}
+
+impl Session {
+    /// Whether another look at the session found the same data.
+    pub fn is_same_state(&self, other: &Self) -> bool {
+        self.life == other.life
+            && self.epoch == other.epoch
+            && self.version == other.version
+            && self.last == other.last
+    }
 }
 
 /// What a store says to a request.
@@ -291,6 +305,28 @@ pub trait SessionStore: Send + Sync + 'static {
 
     /// A writing request ends well. One round trip.
     async fn commit(&self, session: &SessionId, commit: &Commit) -> StoreResult<Committed>;
+
+    /// What this process remembers of a session that it has served here: its state and
+    /// all of its data. Asks nobody. It may be outdated at any moment: what rests on it
+    /// counts only after [`SessionStore::is_current`] or [`SessionStore::commit_at_once`].
+    fn recall(&self, session: &SessionId) -> Option<Session>;
+
+    /// Whether a session is owned here in the state that was recalled, at some moment
+    /// after this call. `false` may also mean that it is quicker to ask anew.
+    async fn is_current(&self, session: &SessionId, recalled: &Session) -> StoreResult<bool>;
+
+    /// [`SessionStore::begin`] and [`SessionStore::commit`] in one step with nothing in
+    /// between, for a write that ran on what was recalled: it takes effect if the session
+    /// still is in that state and a writing request could begin now. `None`: it is not,
+    /// or something else is in the way, and nothing was written. The commit has no outbox.
+    /// Called again, after an answer was lost, with the same lease it says
+    /// [`Committed::AlreadyCommitted`].
+    async fn commit_at_once(
+        &self,
+        session: &SessionId,
+        recalled: &Session,
+        commit: &Commit,
+    ) -> StoreResult<Option<Committed>>;
 
     /// A writing request ends without writing; frees its lease if it is still its own.
     async fn release(&self, session: &SessionId, lease: LeaseId) -> StoreResult<()>;

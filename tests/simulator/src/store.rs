@@ -19,7 +19,7 @@ use funicular::session::{
 use funicular::store::memory::{MemoryStore, Moment};
 use funicular::store::{
     BeginRequest, Begun, Commit, Committed, Counts, Durability, Promise, Read, ReadGuard, Resident,
-    SessionStore, Snapshot, Staged, StoreError, StoreResult, StoreScope,
+    Session, SessionStore, Snapshot, Staged, StoreError, StoreResult, StoreScope,
 };
 use futures_util::FutureExt;
 use parking_lot::Mutex;
@@ -392,12 +392,14 @@ pub struct Handle {
     disk: Arc<Disk>,
     /// The process: once it is gone it asks nothing, and hears nothing.
     process: CancellationToken,
+    /// What it remembers of sessions, outdated or not.
+    seen: Arc<Mutex<BTreeMap<SessionId, Session>>>,
 }
 
 impl Handle {
     /// A connection of `process`.
     pub fn new(disk: Arc<Disk>, process: CancellationToken) -> Self {
-        Self { disk, process }
+        Self { disk, process, seen: Arc::default() }
     }
 
     async fn alive(&self) {
@@ -520,7 +522,48 @@ macro_rules! doing {
 impl SessionStore for Handle {
     async fn begin(&self, session: &SessionId, request: &BeginRequest) -> StoreResult<Begun> {
         let doing = doing!("begin", |s, session, request| s.begin(&session, &request));
-        self.call(doing.writes(session)).await
+        let begun = self.call(doing.writes(session)).await?;
+        if let Begun::Run(run) = &begun
+            && run.data.is_some()
+        {
+            self.seen.lock().insert(session.clone(), run.clone());
+        }
+        Ok(begun)
+    }
+
+    fn recall(&self, session: &SessionId) -> Option<Session> {
+        self.seen.lock().get(session).cloned()
+    }
+
+    async fn is_current(&self, session: &SessionId, recalled: &Session) -> StoreResult<bool> {
+        let doing = doing!("is current", |s, session, recalled| s.is_current(&session, &recalled));
+        self.call(doing).await
+    }
+
+    async fn commit_at_once(
+        &self,
+        session: &SessionId,
+        recalled: &Session,
+        commit: &Commit,
+    ) -> StoreResult<Option<Committed>> {
+        let (disk, entries) = (Arc::clone(&self.disk), appended(commit));
+        let (id, recalled, commit) = (session.clone(), recalled.clone(), commit.clone());
+        let doing = Doing::new("commit", move |s: &MemoryStore| {
+            let outcome = s.commit_at_once(&id, &recalled, &commit).now_or_never();
+            if let Some(Ok(Some(Committed::Applied))) = &outcome {
+                disk.shadow.committed(disk.function, &id, &commit.life, &entries);
+            }
+            outcome
+        });
+        let committed = self.call(doing.writes(session)).await;
+        // Else it goes on with what is outdated now.
+        if self.disk.chance.hits(600) {
+            match self.disk.memory.recall(session) {
+                Some(seen) => self.seen.lock().insert(session.clone(), seen),
+                None => self.seen.lock().remove(session),
+            };
+        }
+        committed
     }
 
     async fn commit(&self, session: &SessionId, commit: &Commit) -> StoreResult<Committed> {

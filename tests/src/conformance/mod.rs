@@ -3,6 +3,7 @@
 //!
 //! [`Bench`]: crate::bench::Bench
 
+pub mod at_once;
 pub mod copies;
 pub mod data;
 pub mod index;

@@ -121,7 +121,8 @@ async fn begin(bench: &Bench, id: &SessionId, call: &Call, past: &Past) -> (Stri
     let asked = BeginRequest { ask, request: name, inline_max: (*inline).into() };
     match bench.store.begin(id, &asked).await.unwrap() {
         Begun::Run(run) => {
-            let text = format!("{run:?}");
+            // Each store has its own way to name a state, and needs no other.
+            let text = format!("{:?}", Session { last: None, ..run.clone() });
             (text, Some(Turn { lease, life: run.life, epoch: run.epoch }))
         }
         Begun::Replay { entry, life, epoch } => {
@@ -148,7 +149,15 @@ fn commit(id: &SessionId, call: &Call, past: &Past) -> Commit {
     let turn = funicular_tests::bench::Turn {
         id: id.clone(),
         lease,
-        session: Session { life, epoch, version: 0, bytes: 0, data: None, created: false },
+        session: Session {
+            life,
+            epoch,
+            version: 0,
+            bytes: 0,
+            data: None,
+            last: None,
+            created: false,
+        },
     };
     Commit {
         data: data.clone(),

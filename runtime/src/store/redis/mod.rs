@@ -1,6 +1,8 @@
 //! The node's Redis as a store.
 //!
 //! - `requests`: begin, commit and reads, one script each, one round trip
+//! - `at_once`: requests in sessions that this process has seen
+//! - `together`: requests that arrive at the same time ask in one call
 //! - `recent`, `pointers`: what this process has seen, so that the store need not say it again
 //! - `steps`: protocol steps: load, decide in Rust, write if nothing changed
 //! - `pages`: copy, export and stage
@@ -18,6 +20,7 @@
 //! and `SCAN` only on the two walks. See `lua/prelude.lua` for the meta hash.
 
 mod address;
+mod at_once;
 mod cluster;
 mod encode;
 mod index;
@@ -38,6 +41,7 @@ mod shard;
 mod slots;
 mod steps;
 mod sync;
+mod together;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
@@ -58,9 +62,10 @@ use self::reply::Parts;
 use self::scripts::{Script, Scripts};
 use self::servers::{Door, Servers};
 use self::shard::Shard;
+use self::together::Together;
 use super::{
     BeginRequest, Begun, Commit, Committed, Counts, Durability, Promise, Read, ReadGuard, Resident,
-    SessionStore, Snapshot, Staged, StoreError, StoreResult, StoreScope,
+    Session, SessionStore, Snapshot, Staged, StoreError, StoreResult, StoreScope,
 };
 use crate::protocol::{Event, Refusal, Reply};
 use crate::session::fields::FieldMap;
@@ -97,6 +102,7 @@ struct Core {
     scripts: Arc<Scripts>,
     touches: Touches,
     pointers: Pointers,
+    together: Together,
     recent: Recent<Arc<Seen>>,
 }
 
@@ -155,6 +161,7 @@ impl RedisStore {
             scripts,
             touches: Touches::default(),
             pointers: Pointers::default(),
+            together: Together::default(),
             recent: Recent::new(RECENT_BYTES),
             options,
             scope,
@@ -260,6 +267,23 @@ impl SessionStore for RedisStore {
 
     async fn commit(&self, session: &SessionId, commit: &Commit) -> StoreResult<Committed> {
         self.core.commit(session, commit).await
+    }
+
+    fn recall(&self, session: &SessionId) -> Option<Session> {
+        self.core.recall(session)
+    }
+
+    async fn is_current(&self, session: &SessionId, recalled: &Session) -> StoreResult<bool> {
+        self.core.is_current(session, recalled).await
+    }
+
+    async fn commit_at_once(
+        &self,
+        session: &SessionId,
+        recalled: &Session,
+        commit: &Commit,
+    ) -> StoreResult<Option<Committed>> {
+        self.core.commit_at_once(session, recalled, commit).await
     }
 
     async fn release(&self, session: &SessionId, lease: LeaseId) -> StoreResult<()> {

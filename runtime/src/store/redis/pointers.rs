@@ -143,6 +143,8 @@ impl Core {
     /// answered by the next one.
     async fn ask_for_turns(&self, shard: &Shard) {
         loop {
+            // Whoever is about to ask joins in; alone, this takes no time.
+            tokio::task::yield_now().await;
             let waiting = {
                 let mut asking = self.pointers.asking.lock();
                 asking.under_way = !asking.waiting.is_empty();

@@ -12,10 +12,9 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::encode::short;
+use crate::session::SessionId;
 use crate::session::fields::{self, FieldMap};
-use crate::session::{Epoch, LeaseId, Life, SessionId};
-use crate::store::Commit;
+use crate::store::{Commit, Session};
 
 const SHARDS: usize = 16;
 
@@ -92,67 +91,59 @@ impl<T> Shard<T> {
     }
 }
 
-/// A session's data in one state.
+/// A session in one state, with its data.
 #[derive(Debug, Clone)]
 pub(super) struct Seen {
-    /// The record as its text in the store: life, epoch, and that it is owned.
-    pub(super) record: Arc<str>,
-    /// Who committed last, or which attempt installed it, if either happened. With the
-    /// record it names one state of the data, ever: no store, restarted or not, has
-    /// another under both.
-    pub(super) last: Option<LeaseId>,
-    pub(super) life: Life,
-    pub(super) epoch: Epoch,
-    pub(super) version: u64,
-    pub(super) bytes: u64,
-    pub(super) data: Arc<FieldMap>,
+    pub(super) session: Session,
     /// When the store was last told of a use.
     pub(super) touched: Instant,
 }
 
 /// A session with more fields is asked for each time: to copy it costs as much.
 const MOST_FIELDS: usize = 64;
+/// The same for one with more bytes.
+const MOST_BYTES: u64 = 256 * 1024;
 
 impl Seen {
-    /// How the store writes who committed last.
-    pub(super) fn last(&self) -> String {
-        self.last.map_or_else(String::new, |lease| short(lease.0))
-    }
-
-    /// What a commit in this state leaves, and the fields that it touches.
-    pub(super) fn after(&self, commit: &Commit) -> (Self, BTreeSet<String>) {
-        let mut data = FieldMap::clone(&self.data);
-        let done = fields::apply(&mut data, &commit.data);
-        for field in &done.touched {
-            if let Some(content) = data.get_mut(field) {
-                // It may be a slice of a whole request's buffer, which would stay.
-                *content = Bytes::copy_from_slice(content);
-            }
-        }
-        let after = Self {
-            last: Some(commit.lease),
-            version: self.version + 1,
-            bytes: (self.bytes + done.added).saturating_sub(done.removed),
-            data: Arc::new(data),
-            ..self.clone()
-        };
-        (after, done.touched)
-    }
-
     pub(super) fn is_small(&self) -> bool {
-        self.data.len() <= MOST_FIELDS
+        let few = self.session.data.as_ref().is_some_and(|data| data.len() <= MOST_FIELDS);
+        few && self.session.bytes <= MOST_BYTES
     }
 
     /// About how many bytes of memory it takes.
     pub(super) fn weight(&self) -> usize {
-        usize::try_from(self.bytes).unwrap_or(usize::MAX / 2) + self.data.len() * 64 + 512
+        let fields = self.session.data.as_ref().map_or(0, |data| data.len());
+        usize::try_from(self.session.bytes).unwrap_or(usize::MAX / 2) + fields * 64 + 512
     }
+}
+
+/// What a commit in this state leaves, and the fields that it touches; `None` if the
+/// data is not known.
+pub(super) fn after(before: &Session, commit: &Commit) -> Option<(Session, BTreeSet<String>)> {
+    let mut data = FieldMap::clone(before.data.as_ref()?);
+    let done = fields::apply(&mut data, &commit.data);
+    for field in &done.touched {
+        if let Some(content) = data.get_mut(field) {
+            // It may be a slice of a whole request's buffer, which would stay.
+            *content = Bytes::copy_from_slice(content);
+        }
+    }
+    let after = Session {
+        life: before.life.clone(),
+        epoch: before.epoch,
+        version: before.version + u64::from(!commit.data.is_empty()),
+        bytes: (before.bytes + done.added).saturating_sub(done.removed),
+        data: Some(Arc::new(data)),
+        last: Some(commit.lease),
+        created: false,
+    };
+    Some((after, done.touched))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::session::{Change, Incarnation, NodeName};
+    use crate::session::{Change, Incarnation, LeaseId, Life, NodeName};
 
     fn id(number: usize) -> SessionId {
         SessionId::new(format!("s{number}")).unwrap()
@@ -192,29 +183,28 @@ mod tests {
 
     #[test]
     fn no_request_stays_in_memory_because_of_what_it_set() {
-        let seen = Seen {
-            record: "O1 x".into(),
-            last: None,
+        let before = Session {
             life: Life { home: NodeName::new("edge").unwrap(), incarnation: Incarnation(1) },
             epoch: 1,
             version: 1,
             bytes: 0,
-            data: Arc::default(),
-            touched: Instant::now(),
+            data: Some(Arc::default()),
+            last: None,
+            created: false,
         };
         let body = Bytes::from(vec![7; 1024 * 1024]);
         let commit = Commit {
             lease: LeaseId(1),
-            life: seen.life.clone(),
+            life: before.life.clone(),
             epoch: 1,
             data: vec![Change::Set { key: "k".into(), value: body.slice(..10) }],
             outbox: Vec::new(),
             remember: None,
             max_bytes: u64::MAX,
         };
-        let (after, _) = seen.after(&commit);
+        let (after, _) = after(&before, &commit).unwrap();
         drop(commit);
-        assert_eq!(after.data["sk"], body.slice(..10));
+        assert_eq!(after.data.unwrap()["sk"], body.slice(..10));
         assert!(body.is_unique(), "nothing else holds the request's buffer");
     }
 }

@@ -76,6 +76,14 @@ pub(super) fn text(value: Value) -> StoreResult<String> {
     }
 }
 
+/// A number that a script says, which may be below zero.
+pub(super) fn signed(value: Value) -> StoreResult<i64> {
+    match value {
+        Value::Int(number) => Ok(number),
+        other => Err(corrupt(format_args!("not a whole number: {other:?}"))),
+    }
+}
+
 pub(super) fn number(value: Value) -> StoreResult<u64> {
     match value {
         Value::Int(number) => u64::try_from(number).map_err(corrupt),

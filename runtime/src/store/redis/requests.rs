@@ -1,6 +1,5 @@
 //! Requests: begin, commit, and what they do in between.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +11,7 @@ use super::Core;
 use super::encode::{self, short};
 use super::keys::TRACKED;
 use super::marks;
-use super::recent::Seen;
+use super::recent::{Seen, after};
 use super::reply::{self, Parts, corrupt};
 use super::scripts::Script;
 use crate::protocol::Access;
@@ -21,9 +20,6 @@ use crate::session::{Change, LeaseId, Millis, OutboxEntry, RequestId, SessionId,
 use crate::store::{
     BeginRequest, Begun, Commit, Committed, Read, ReadGuard, Session, StoreError, StoreResult,
 };
-
-/// How often at most the store is told that a session is in use.
-const TOUCH: Duration = Duration::from_secs(1);
 
 /// Lengths of time reach Lua as doubles; nothing this long is meant exactly.
 const LONGEST: Millis = 1 << 50;
@@ -41,15 +37,10 @@ impl Core {
         if let Some(begun) = self.pointed(session).await? {
             return Ok(begun);
         }
-        // Once a second the long way notes that the session is read, and when it is
-        // written anyway.
-        let noted = |seen: &Seen| {
-            request.ask.access == Access::Write
-                || (!request.ask.frozen_reads && seen.touched.elapsed() < TOUCH)
-        };
-        let seen = self.recent.get(session);
-        let seen = seen.filter(|seen| seen.bytes <= request.inline_max && noted(seen));
-        let call = self.begin_call(Script::Begin, session, request, seen.as_deref());
+        if let Some(begun) = self.read_again(session, request).await? {
+            return Ok(begun);
+        }
+        let call = self.begin_call(Script::Begin, session, request);
         let began = Instant::now();
         let answer = match self.at(session).call(&call).await {
             // The connection had just broken. A read is the same when it is asked again.
@@ -61,21 +52,9 @@ impl Core {
             }
             answer => answer,
         };
-        match (answer, seen) {
-            (Ok(Value::Int(now)), Some(seen)) => {
-                self.use_again(session, &seen, u64::try_from(now).map_err(corrupt)?);
-                Ok(Begun::Run(run(&seen)))
-            }
-            (Err(StoreError::Full), _) => self.begin_full(session, request).await,
-            (answer, _) => self.begun(session, request, answer?),
-        }
-    }
-
-    /// Notes a use, once a second at most; a read is told no time.
-    fn use_again(&self, session: &SessionId, seen: &Seen, now: Millis) {
-        if now != 0 && seen.touched.elapsed() >= TOUCH {
-            self.touch(session, &seen.life.home, now);
-            self.see(session, Seen { touched: Instant::now(), ..seen.clone() });
+        match answer {
+            Err(StoreError::Full) => self.begin_full(session, request).await,
+            answer => self.begun(session, request, answer?),
         }
     }
 
@@ -83,7 +62,7 @@ impl Core {
     async fn begin_full(&self, session: &SessionId, request: &BeginRequest) -> StoreResult<Begun> {
         let mut known = request.clone();
         known.ask.create = None;
-        let call = self.begin_call(Script::BeginFull, session, &known, None);
+        let call = self.begin_call(Script::BeginFull, session, &known);
         let answer = self.at(session).call(&call).await?;
         match self.begun(session, request, answer)? {
             Begun::Other { slot, .. }
@@ -95,13 +74,7 @@ impl Core {
         }
     }
 
-    fn begin_call(
-        &self,
-        script: Script,
-        session: &SessionId,
-        request: &BeginRequest,
-        seen: Option<&Seen>,
-    ) -> Cmd {
+    fn begin_call(&self, script: Script, session: &SessionId, request: &BeginRequest) -> Cmd {
         let ask = &request.ask;
         let mut cmd = self.scripts.call(script, &self.keys.session(session), "mdq");
         cmd.arg(if ask.access == Access::Write { "w" } else { "r" });
@@ -118,10 +91,6 @@ impl Core {
         };
         cmd.arg(request.inline_max);
         cmd.arg(request.request.as_ref().map_or("", RequestId::as_str));
-        match seen {
-            Some(seen) => cmd.arg(&*seen.record).arg(seen.last()),
-            None => cmd.arg("").arg(""),
-        };
         cmd
     }
 
@@ -159,25 +128,11 @@ impl Core {
                 };
                 let last = parts.text()?;
                 let last = if last.is_empty() { None } else { Some(encode::long(&last)) };
-                let run = Session { life, epoch, version, bytes, data, created };
+                let last = last.transpose().map_err(corrupt)?.map(LeaseId);
+                let run = Session { life, epoch, version, bytes, data, last, created };
                 self.recent.forget(session);
-                if state == 'O'
-                    && let Some(data) = &run.data
-                {
-                    let last = last.transpose().map_err(corrupt)?.map(LeaseId);
-                    self.see(
-                        session,
-                        Seen {
-                            record: record.into(),
-                            last,
-                            life: run.life.clone(),
-                            epoch,
-                            version,
-                            bytes,
-                            data: Arc::clone(data),
-                            touched: Instant::now(),
-                        },
-                    );
+                if state == 'O' && run.data.is_some() {
+                    self.see(session, Session { created: false, ..run.clone() }, Instant::now());
                 }
                 Ok(Begun::Run(run))
             }
@@ -190,7 +145,9 @@ impl Core {
         }
     }
 
-    fn see(&self, session: &SessionId, seen: Seen) {
+    /// Remembers a session, if it is worth it.
+    pub(super) fn see(&self, session: &SessionId, state: Session, touched: Instant) {
+        let seen = Seen { session: state, touched };
         if seen.is_small() {
             let weight = seen.weight();
             self.recent.put(session, Arc::new(seen), weight);
@@ -202,50 +159,21 @@ impl Core {
         session: &SessionId,
         commit: &Commit,
     ) -> StoreResult<Committed> {
-        if commit.remember.is_none()
-            && commit.outbox.is_empty()
-            && let Some(seen) = self.recent.get(session)
-            && seen.epoch == commit.epoch
-            && seen.life == commit.life
+        // The lease's holder began in this state, if it is remembered.
+        let seen = self
+            .recent
+            .get(session)
+            .filter(|seen| seen.session.epoch == commit.epoch && seen.session.life == commit.life);
+        // Until it is known what became of it, nothing is.
+        self.recent.forget(session);
+        let committed = self.commit_anew(session, commit).await?;
+        if committed == Committed::Applied
+            && let Some(seen) = seen
+            && let Some((after, _)) = after(&seen.session, commit)
         {
-            // Until it is known what became of it, nothing is.
-            self.recent.forget(session);
-            let (after, touched) = seen.after(commit);
-            if let Some(call) = self.hot_call(session, commit, &seen, &after, &touched)
-                && reply::number(self.at(session).call(&call).await?)? == 1
-            {
-                self.see(session, after);
-                return Ok(Committed::Applied);
-            }
+            self.see(session, after, seen.touched);
         }
-        self.commit_anew(session, commit).await
-    }
-
-    /// A commit that sets what is known to be left in the end; `None` if it has to
-    /// remove anything, or sets very much.
-    fn hot_call(
-        &self,
-        session: &SessionId,
-        commit: &Commit,
-        seen: &Seen,
-        after: &Seen,
-        touched: &BTreeSet<String>,
-    ) -> Option<Cmd> {
-        let fits = after.bytes <= commit.max_bytes || after.bytes <= seen.bytes;
-        if touched.is_empty() || !after.is_small() || !fits {
-            return None;
-        }
-        let set = touched.iter().map(|field| Some((field, after.data.get(field)?)));
-        let set: Vec<_> = set.collect::<Option<_>>()?;
-        let size: usize = set.iter().map(|(field, content)| field.len() + content.len() + 32).sum();
-        let mut cmd = self.scripts.start(Script::CommitHot, 2, size + 512);
-        self.keys.session(session).push(&mut cmd, "md");
-        cmd.arg(short(commit.lease.0)).arg(&*seen.record).arg(seen.last());
-        cmd.arg(after.bytes).arg(after.version);
-        for (field, content) in set {
-            cmd.arg(field).arg(&content[..]);
-        }
-        Some(cmd)
+        Ok(committed)
     }
 
     /// A commit of which nothing is known beforehand.
@@ -377,18 +305,6 @@ impl Core {
         let mut cmd = self.scripts.call(Script::Delivered, &self.keys.session(session), "mx");
         cmd.write_arg_fmt(format_args!("{entry}{}", reply::AFTER_ID));
         self.at(session).call(&cmd).await.map(drop)
-    }
-}
-
-/// A run in the data that was seen.
-fn run(seen: &Seen) -> Session {
-    Session {
-        life: seen.life.clone(),
-        epoch: seen.epoch,
-        version: seen.version,
-        bytes: seen.bytes,
-        data: Some(Arc::clone(&seen.data)),
-        created: false,
     }
 }
 

@@ -18,7 +18,7 @@ pub(super) enum Script {
     BeginFull,
     Commit,
     CommitFull,
-    CommitHot,
+    Together,
     Lease,
     Load,
     Apply,
@@ -48,7 +48,7 @@ const TEXTS: [(Script, &str, &str); 17] = [
     (Script::BeginFull, ANYTIME, include_str!("lua/begin.lua")),
     (Script::Commit, GROWS, include_str!("lua/commit.lua")),
     (Script::CommitFull, ANYTIME, include_str!("lua/commit.lua")),
-    (Script::CommitHot, GROWS, ""),
+    (Script::Together, GROWS, ""),
     (Script::Lease, ANYTIME, include_str!("lua/lease.lua")),
     (Script::Load, READS, include_str!("lua/load.lua")),
     (Script::Apply, ANYTIME, include_str!("lua/apply.lua")),
@@ -77,8 +77,7 @@ pub(super) struct Scripts {
 /// What comes first in a script, before anything that costs.
 fn head(script: Script) -> &'static str {
     match script {
-        Script::Begin | Script::BeginFull => include_str!("lua/begin_hot.lua"),
-        Script::CommitHot => include_str!("lua/commit_hot.lua"),
+        Script::Together => include_str!("lua/together.lua"),
         Script::Turn => include_str!("lua/turn.lua"),
         _ => "",
     }

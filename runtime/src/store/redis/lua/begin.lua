@@ -2,8 +2,7 @@
 -- KEYS  meta, data, window
 -- ARGV  1 `w` or `r`, 2 lease, 3 its milliseconds, 4 record to create (or empty),
 --       5 this node, 6 `1`: frozen reads, 7 the epoch whose source is quiet (or
---       empty), 8 most bytes to return, 9 request id (or empty), 10 and 11 what the
---       caller has seen, for `begin_hot.lua`
+--       empty), 8 most bytes to return, 9 request id (or empty)
 -- Says  {1, created, touch the index, now, r, h, v, b, fields or nothing, e}
 --       {2, window entry, r, h} when the request id is known
 --       {0, now, slot fields} in every other case: Rust says why

@@ -1,0 +1,258 @@
+//! A writing request in a session that this process remembers (ADR 0017).
+//!
+//! Its handler runs right away, on what is remembered and without the lease, and what
+//! it leaves is committed in one round trip if the session still is what it was then.
+//! If it is not, nothing has happened, and the request goes the usual way.
+//!
+//! This is for handlers that compute and answer. One that waits for anything takes the
+//! lease before it goes on, so that it is not run in vain while sessions move and
+//! replicas write; and no call to another node leaves before that.
+
+use std::future::poll_fn;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use tokio::sync::SetOnce;
+use tokio::time::Instant;
+
+use super::enter::{Entered, Entering};
+use super::invoke::{Answer, Call, digest};
+use super::lines::Place as Line;
+use super::run::{Remember, replay};
+use super::{Failure, Node, Outcome};
+use crate::edge_db::{EdgeDb, Place, Reader};
+use crate::failpoint::reach;
+use crate::function::{Error, Matched, Response};
+use crate::session::{Changes, LeaseId};
+use crate::store::{Commit, Committed, ReadGuard, Session, StoreError};
+
+/// A handler has ended, and what it would change.
+type Ended = (Result<Response, Error>, Changes);
+
+/// What came of asking for the lease.
+enum Leased {
+    /// The session is what the handler has seen.
+    Same(LeaseId),
+    /// It is not.
+    Changed,
+    /// The request is answered without its handler.
+    Answered(Answer),
+}
+
+impl Node {
+    /// Runs a request on what is remembered of its session; `None`: it has to go the
+    /// usual way, and nothing has happened.
+    pub(super) async fn write_at_once(
+        &self,
+        call: &Call,
+        matched: &Matched,
+        entering: &Entering<'_>,
+        line: &Line,
+    ) -> Outcome<Option<Answer>> {
+        let Some(session) = self.store.recall(entering.session) else { return Ok(None) };
+        if self.is_of_another(entering, &session.life) {
+            return Ok(None);
+        }
+        let gate = Arc::new(SetOnce::new());
+        let running = self.handle(call, matched, &session, Arc::clone(&gate));
+        let mut running = Box::pin(AssertUnwindSafe(running).catch_unwind());
+        let first = poll_fn(|context| Poll::Ready(running.poll_unpin(context))).await;
+        match first {
+            Poll::Ready(Ok((outcome, changes))) if !changes.outbox.is_empty() => {
+                // Messages leave with the lease's commit.
+                let ended = std::future::ready(Ok((outcome, changes)));
+                Box::pin(self.end_late(call, entering, line, &session, &gate, ended)).await
+            }
+            Poll::Ready(Ok(ended)) => self.end_at_once(call, entering.until, &session, ended).await,
+            Poll::Ready(Err(_)) => Err(Failure::HandlerPanicked),
+            Poll::Pending => {
+                let running = async move { running.await.map_err(|_| Failure::HandlerPanicked) };
+                Box::pin(self.end_late(call, entering, line, &session, &gate, running)).await
+            }
+        }
+    }
+
+    /// Runs the handler on a session's data; no call to another node leaves before the
+    /// gate is open.
+    async fn handle(
+        &self,
+        call: &Call,
+        matched: &Matched,
+        session: &Session,
+        gate: Arc<SetOnce<()>>,
+    ) -> Ended {
+        let reader = Reader {
+            store: Arc::clone(&self.store),
+            session: call.session.clone(),
+            guard: ReadGuard::Version {
+                life: session.life.clone(),
+                epoch: session.epoch,
+                version: session.version,
+                frozen: false,
+            },
+            inline: session.data.clone(),
+        };
+        let place = self.place(session, &call.session, call.request_id.clone());
+        let mut db = EdgeDb::new(reader, Place { gate: Some(gate), ..place });
+        reach("handler.begin").await;
+        let outcome = self.function.run_write(matched, call.prepared(), &mut db).await;
+        reach("handler.end").await;
+        (outcome, db.into_changes())
+    }
+
+    /// The handler waits for something, or sends something: it takes the lease, goes on,
+    /// and commits as a turn.
+    async fn end_late(
+        &self,
+        call: &Call,
+        entering: &Entering<'_>,
+        line: &Line,
+        session: &Session,
+        gate: &SetOnce<()>,
+        running: impl Future<Output = Outcome<Ended>>,
+    ) -> Outcome<Option<Answer>> {
+        let lease = match self.lease(call, entering, line, session).await? {
+            Leased::Same(lease) => lease,
+            Leased::Changed => return Ok(None),
+            Leased::Answered(answer) => return Ok(Some(answer)),
+        };
+        let kept = self.leases.keep(entering.session, lease);
+        let _ = gate.set(());
+        let ended = match self.timed(call.timeout, async { Ok(running.await) }).await {
+            Ok(ended) => ended.unwrap_or_else(|error| Ok((Err(error), Changes::default()))),
+            Err(failure) => Err(failure),
+        };
+        let answer = self.end_with(call, session, lease, ended).await;
+        drop(kept);
+        // A freeze may be waiting for this turn to end.
+        self.lines.changed(entering.session);
+        answer.map(Some)
+    }
+
+    /// The handler ended without waiting for anything.
+    async fn end_at_once(
+        &self,
+        call: &Call,
+        until: Instant,
+        session: &Session,
+        (outcome, changes): Ended,
+    ) -> Outcome<Option<Answer>> {
+        let good = outcome.as_ref().is_ok_and(|response| response.status_code().as_u16() < 400);
+        if !good {
+            // Its answer counts if it has seen the session as it is.
+            let current = self.store.is_current(&call.session, session).await?;
+            return Ok(current.then(|| self.answered(call, session, outcome)));
+        }
+        let Ok(response) = &outcome else { return Ok(None) };
+        let commit = Commit {
+            lease: LeaseId(self.machine.random()),
+            life: session.life.clone(),
+            epoch: session.epoch,
+            data: changes.data,
+            outbox: Vec::new(),
+            remember: self.remember(call, response),
+            max_bytes: self.config.max_session_bytes,
+        };
+        let done = self.commit_at_once(call, session, &commit, until).await?;
+        Ok(done.then(|| self.answered(call, session, outcome)))
+    }
+
+    /// Takes the lease for a handler that has begun without it.
+    async fn lease(
+        &self,
+        call: &Call,
+        entering: &Entering<'_>,
+        line: &Line,
+        seen: &Session,
+    ) -> Outcome<Leased> {
+        match self.enter(entering, line).await? {
+            Entered::Run { session, lease } if session.is_same_state(seen) => {
+                Ok(Leased::Same(lease))
+            }
+            Entered::Run { lease, .. } => {
+                self.release(entering.session, lease).await;
+                Ok(Leased::Changed)
+            }
+            Entered::Redirect { to, token } => Ok(Leased::Answered(Answer::Redirect { to, token })),
+            Entered::Replay { entry, token } => {
+                replay(&entry, digest(&call.request), token).map(Leased::Answered)
+            }
+        }
+    }
+
+    /// The handler ended while the request held the lease.
+    async fn end_with(
+        &self,
+        call: &Call,
+        session: &Session,
+        lease: LeaseId,
+        ended: Outcome<Ended>,
+    ) -> Outcome<Answer> {
+        let remember = match &ended {
+            Ok((Ok(response), _)) => self.remember(call, response),
+            _ => None,
+        };
+        let (outcome, changes) = match ended {
+            Ok((outcome, changes)) => (Ok(outcome), changes),
+            Err(failure) => (Err(failure), Changes::default()),
+        };
+        let outcome =
+            self.end_turn(&call.session, session, lease, outcome, changes, remember).await?;
+        Ok(self.answered(call, session, outcome))
+    }
+
+    fn answered(&self, call: &Call, session: &Session, outcome: Result<Response, Error>) -> Answer {
+        let token = self.token(&call.session, &session.life, session.epoch, self.here());
+        match outcome {
+            Ok(response) => Answer::Response { response, token, replayed: false },
+            Err(error) => self.failed(error, token),
+        }
+    }
+
+    fn remember(&self, call: &Call, response: &Response) -> Option<Remember> {
+        let id = call.request_id.clone()?;
+        Some((id, digest(&call.request), self.stored(response)))
+    }
+
+    /// Commits what ran on a remembered state; `false`: it does not count, and nothing
+    /// was written. Repeated while its outcome is not known.
+    async fn commit_at_once(
+        &self,
+        call: &Call,
+        session: &Session,
+        commit: &Commit,
+        until: Instant,
+    ) -> Outcome<bool> {
+        let id = &call.session;
+        let mut in_doubt = false;
+        let mut pause = Duration::from_millis(5);
+        loop {
+            match self.store.commit_at_once(id, session, commit).await {
+                Ok(Some(_)) => return Ok(true),
+                Ok(None) | Err(StoreError::Restarted) if !in_doubt => return Ok(false),
+                // It may have been applied, and another one since: the long way knows
+                // more of the past, and applies nothing without the lease.
+                Ok(None) => {
+                    return match self.store.commit(id, commit).await {
+                        Ok(Committed::Applied | Committed::AlreadyCommitted) => Ok(true),
+                        _ => Err(Failure::OutcomeUnknown),
+                    };
+                }
+                Err(StoreError::Restarted) => self.store_restarted(),
+                Err(StoreError::Unavailable(why)) => {
+                    tracing::warn!(node = %self.here(), why, "a commit is repeated");
+                    in_doubt = true;
+                }
+                Err(error) => return Err(error.into()),
+            }
+            if Instant::now() >= until {
+                return Err(Failure::OutcomeUnknown);
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_millis(100));
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! Requests in sessions whose data this process has seen: one short question, asked
+//! together with others.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::Core;
+use super::encode::{owned, short};
+use super::recent::after;
+use super::reply::{self, corrupt};
+use super::together::Question;
+use crate::protocol::Access;
+use crate::session::SessionId;
+use crate::store::{BeginRequest, Begun, Commit, Committed, Session, StoreError, StoreResult};
+
+/// How often at most the store is told that a session is in use.
+const TOUCH: Duration = Duration::from_secs(1);
+
+/// A commit that touches more fields goes the long way.
+const MOST_TOUCHED: usize = 128;
+
+impl Core {
+    pub(super) fn recall(&self, session: &SessionId) -> Option<Session> {
+        self.recent.get(session).map(|seen| seen.session.clone())
+    }
+
+    /// A read of what was seen; `None` if that does not hold any more, or the long way
+    /// has to be gone anyway.
+    pub(super) async fn read_again(
+        &self,
+        session: &SessionId,
+        request: &BeginRequest,
+    ) -> StoreResult<Option<Begun>> {
+        if request.ask.access == Access::Write || request.ask.frozen_reads {
+            return Ok(None);
+        }
+        let Some(seen) = self.recent.get(session) else { return Ok(None) };
+        // Once a second the long way notes that the session is read.
+        if seen.session.bytes > request.inline_max || seen.touched.elapsed() >= TOUCH {
+            return Ok(None);
+        }
+        let current = self.is_current(session, &seen.session).await?;
+        Ok(current.then(|| Begun::Run(seen.session.clone())))
+    }
+
+    pub(super) async fn is_current(
+        &self,
+        session: &SessionId,
+        recalled: &Session,
+    ) -> StoreResult<bool> {
+        let mut question = Question::new(self.keys.session(session), "m", 128);
+        state(&mut question, "r", recalled);
+        match self.ask(session, question).await {
+            Ok(said) => Ok(said == 1),
+            // The long way knows what still goes.
+            Err(StoreError::Unavailable(_) | StoreError::Full) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(super) async fn commit_at_once(
+        &self,
+        session: &SessionId,
+        recalled: &Session,
+        commit: &Commit,
+    ) -> StoreResult<Option<Committed>> {
+        let Some((after, touched)) = after(recalled, commit) else { return Ok(None) };
+        if after.bytes > commit.max_bytes && after.bytes > recalled.bytes {
+            return Ok(None);
+        }
+        let data = after.data.as_deref().into_iter();
+        let (set, gone): (Vec<_>, Vec<_>) = data
+            .flat_map(|data| touched.iter().map(|field| (field, data.get(field))))
+            .partition(|(_, content)| content.is_some());
+        // Lua takes them as arguments of one call.
+        if set.len() + gone.len() > MOST_TOUCHED {
+            return Ok(None);
+        }
+        let size = set
+            .iter()
+            .map(|(field, content)| field.len() + content.map_or(0, |content| content.len()));
+        let kept = commit.remember.as_ref().and_then(|(.., kept)| kept.body.as_ref());
+        let size = size.sum::<usize>() + kept.map_or(0, bytes::Bytes::len) + 512;
+        let touched = self.recent.get(session).map(|seen| seen.touched);
+        let touched = touched.filter(|touched| touched.elapsed() < TOUCH);
+        let (kind, letters) = if commit.remember.is_some() { ("i", "mdqo") } else { ("w", "md") };
+        let mut question = Question::new(self.keys.session(session), letters, size);
+        state(&mut question, kind, recalled);
+        question.arg(short(commit.lease.0)).number(after.version);
+        match after.bytes == recalled.bytes {
+            true => question.arg(""),
+            false => question.number(after.bytes),
+        };
+        question.arg(if touched.is_none() { "1" } else { "" });
+        question.number(set.len() as u64 * 2).number(gone.len() as u64);
+        for (field, content) in set {
+            question.arg(field).arg(content.map_or(&[][..], |content| content));
+        }
+        for (field, _) in gone {
+            question.arg(field);
+        }
+        if let Some((id, digest, response)) = &commit.remember {
+            question.arg(id.as_str());
+            question.arg(reply::window_value(commit.lease, digest, response));
+        }
+        match self.ask(session, question).await {
+            Ok(0) | Err(StoreError::Full) => {
+                self.recent.forget(session);
+                Ok(None)
+            }
+            Ok(-1) => Ok(Some(Committed::AlreadyCommitted)),
+            Ok(said) => {
+                if touched.is_none() {
+                    self.touch(session, &after.life.home, u64::try_from(said).map_err(corrupt)?);
+                }
+                self.see(session, after, touched.unwrap_or_else(Instant::now));
+                Ok(Some(Committed::Applied))
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// What names the state: the record and who committed last.
+fn state(question: &mut Question, kind: &str, recalled: &Session) {
+    question.arg(kind).arg(owned(recalled.epoch, recalled.life.incarnation));
+    question.arg(recalled.last.map_or_else(String::new, |last| short(last.0)));
+}

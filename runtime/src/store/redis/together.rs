@@ -1,0 +1,203 @@
+//! Requests whose process knows the data ask the store whether it still holds, all
+//! that arrive at the same time in one call.
+//!
+//! While a call is under way the next ones gather, so that nobody waits for more to
+//! come, and the busier the store is the more share one call. In a cluster sessions
+//! lie in different slots, and each asks alone.
+
+use parking_lot::Mutex;
+use redis::Cmd;
+use tokio::sync::oneshot;
+
+use super::Core;
+use super::keys::SessionKeys;
+use super::reply::{self, Parts};
+use super::requests::millis;
+use super::scripts::Script;
+use super::servers::Servers;
+use super::shard::Shard;
+use crate::session::SessionId;
+use crate::store::{StoreError, StoreResult};
+
+/// At most so many in one call, which holds up the store's other callers.
+const MOST: usize = 64;
+/// And about so many bytes.
+const MOST_BYTES: usize = 256 * 1024;
+
+/// What `lua/together.lua` says to one question.
+pub(super) type Said = i64;
+
+/// One request's question: its keys and its part of the arguments.
+#[derive(Debug)]
+pub(super) struct Question {
+    keys: SessionKeys,
+    letters: &'static str,
+    /// All arguments in a row, and where each ends.
+    args: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+/// Those who wait for the next call.
+#[derive(Debug, Default)]
+struct Gathering {
+    waiting: Vec<(Question, oneshot::Sender<StoreResult<Said>>)>,
+    under_way: bool,
+}
+
+/// Lets many ask together.
+#[derive(Debug, Default)]
+pub(super) struct Together(Mutex<Gathering>);
+
+impl Question {
+    /// `size` is about how many bytes of arguments follow.
+    pub(super) fn new(keys: SessionKeys, letters: &'static str, size: usize) -> Self {
+        Self { keys, letters, args: Vec::with_capacity(size), ends: Vec::with_capacity(16) }
+    }
+
+    pub(super) fn arg(&mut self, arg: impl AsRef<[u8]>) -> &mut Self {
+        self.args.extend_from_slice(arg.as_ref());
+        self.ends.push(self.args.len());
+        self
+    }
+
+    pub(super) fn number(&mut self, number: u64) -> &mut Self {
+        use std::io::Write as _;
+        // A vector takes all there is.
+        let _ = write!(self.args, "{number}");
+        self.arg("")
+    }
+
+    fn bytes(&self) -> usize {
+        self.args.len() + self.ends.len() * 8 + 256
+    }
+
+    fn push(&self, cmd: &mut Cmd) {
+        let mut start = 0;
+        for end in &self.ends {
+            cmd.arg(&self.args[start..*end]);
+            start = *end;
+        }
+    }
+}
+
+impl Core {
+    /// Asks one question, in a call with others if there are any.
+    pub(super) async fn ask(&self, session: &SessionId, question: Question) -> StoreResult<Said> {
+        let Servers::One(shard) = &self.servers else {
+            let call = self.together_call(std::iter::once(&question));
+            return said(self.at(session).call(&call).await?)?.pop().ok_or_else(no_answer);
+        };
+        let (sender, receiver) = oneshot::channel();
+        let first = {
+            let mut gathering = self.together.0.lock();
+            gathering.waiting.push((question, sender));
+            !std::mem::replace(&mut gathering.under_way, true)
+        };
+        if first && let Some(core) = self.this.upgrade() {
+            let shard = shard.clone();
+            tokio::spawn(async move { core.ask_together(&shard).await });
+        }
+        let ended = |_| StoreError::Unavailable("the process is ending".to_owned());
+        receiver.await.map_err(ended)?
+    }
+
+    /// Asks until nobody waits.
+    async fn ask_together(&self, shard: &Shard) {
+        loop {
+            // Whoever is about to ask joins in; alone, this takes no time.
+            tokio::task::yield_now().await;
+            let asked = {
+                let mut gathering = self.together.0.lock();
+                let asked = gathering.take();
+                gathering.under_way = !asked.is_empty();
+                asked
+            };
+            if asked.is_empty() {
+                return;
+            }
+            let call = self.together_call(asked.iter().map(|(question, _)| question));
+            match shard.link.call(&call).await.and_then(said) {
+                Ok(said) if said.len() == asked.len() => {
+                    for ((_, asker), said) in asked.into_iter().zip(said) {
+                        let _ = asker.send(Ok(said));
+                    }
+                }
+                answer => {
+                    let error = answer.err().unwrap_or_else(no_answer);
+                    for (_, asker) in asked {
+                        let _ = asker.send(Err(error.clone()));
+                    }
+                }
+            }
+        }
+    }
+
+    fn together_call<'a>(&self, asked: impl Iterator<Item = &'a Question> + Clone) -> Cmd {
+        let keys = asked.clone().map(|question| question.letters.len()).sum();
+        let size = asked.clone().map(Question::bytes).sum();
+        let mut cmd = self.scripts.start(Script::Together, keys, size);
+        for question in asked.clone() {
+            question.keys.push(&mut cmd, question.letters);
+        }
+        cmd.arg(self.scope.window.entries).arg(millis(self.scope.window.age));
+        for question in asked {
+            question.push(&mut cmd);
+        }
+        cmd
+    }
+}
+
+impl Gathering {
+    /// The first of those who wait, as many as one call takes.
+    fn take(&mut self) -> Vec<(Question, oneshot::Sender<StoreResult<Said>>)> {
+        let mut bytes = 0;
+        let fits = |(question, _): &&(Question, _)| {
+            let first = bytes == 0;
+            bytes += question.bytes();
+            first || bytes <= MOST_BYTES
+        };
+        let count = self.waiting.iter().take(MOST).take_while(fits).count();
+        let left = self.waiting.split_off(count);
+        std::mem::replace(&mut self.waiting, left)
+    }
+}
+
+fn said(answer: redis::Value) -> StoreResult<Vec<Said>> {
+    Parts::new(answer)?.map(reply::signed).collect()
+}
+
+fn no_answer() -> StoreError {
+    reply::corrupt("not as many answers as questions")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::FunctionName;
+    use crate::store::redis::keys::Keys;
+
+    fn question(bytes: usize) -> Question {
+        let keys = Keys::new("f", &FunctionName::new("cart").unwrap());
+        let mut question = Question::new(keys.session(&SessionId::new("s").unwrap()), "m", 0);
+        question.arg(vec![7; bytes]);
+        question
+    }
+
+    #[test]
+    fn a_call_is_bounded_in_number_and_bytes_and_takes_at_least_one() {
+        let mut gathering = Gathering::default();
+        let mut receivers = Vec::new();
+        let sizes = [MOST_BYTES * 2, 10, MOST_BYTES].into_iter().chain(vec![10; MOST + 1]);
+        for bytes in sizes {
+            let (sender, receiver) = oneshot::channel();
+            gathering.waiting.push((question(bytes), sender));
+            receivers.push(receiver);
+        }
+        let mut counts = Vec::new();
+        while !gathering.waiting.is_empty() {
+            counts.push(gathering.take().len());
+        }
+        assert_eq!(counts, [1, 1, 1, MOST, 1]);
+        assert!(gathering.take().is_empty());
+    }
+}
