@@ -47,6 +47,11 @@
 //! - [`handler`]: which signatures may stand in a route
 //! - `routes`: from method and path to handler
 //!
+//! A handler may run more than once for one request, when the session changes or moves
+//! under it. What it writes through its handle takes effect once, and so do its messages
+//! and its calls to other functions; whatever else it does in the world it has to be
+//! able to do twice.
+//!
 //! For a function with one handler there are
 //! [`Offloadable`] and [`ReadOnly`]. The node
 //! sees none of the author's types: it asks a [`Function`] which access a request

@@ -236,6 +236,21 @@ async fn g3_a_repeated_request_makes_the_same_calls() {
 }
 
 #[tokio::test]
+async fn g3_no_call_leaves_before_the_request_holds_its_lease() {
+    let calls = Arc::new(Calls::default());
+    let gate = Arc::new(tokio::sync::SetOnce::new());
+    let place = Place { caller: Some(calls.clone()), gate: Some(gate.clone()), ..place("navigli") };
+    let db = ReadDb::new(begin(&store(), 1, Access::Read, true).await, place);
+    let hierarchy = db.hierarchy();
+    let mut call = std::pin::pin!(hierarchy.invoke("milan", "cart", "all", Request::get("/")));
+    assert!(futures_util::poll!(call.as_mut()).is_pending());
+    assert!(calls.0.lock().is_empty());
+    gate.set(()).unwrap();
+    call.await.unwrap();
+    assert_eq!(calls.0.lock().len(), 1);
+}
+
+#[tokio::test]
 async fn a_request_that_is_passed_on_gets_its_own_id() {
     let calls = Arc::new(Calls::default());
     let place = Place { caller: Some(calls.clone()), ..place("navigli") };

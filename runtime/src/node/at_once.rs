@@ -67,7 +67,8 @@ impl Node {
                 Box::pin(self.end_late(call, entering, line, &session, &gate, ended)).await
             }
             Poll::Ready(Ok(ended)) => self.end_at_once(call, entering.until, &session, ended).await,
-            Poll::Ready(Err(_)) => Err(Failure::HandlerPanicked),
+            // What it has seen may be outdated.
+            Poll::Ready(Err(_)) => Ok(None),
             Poll::Pending => {
                 let running = async move { running.await.map_err(|_| Failure::HandlerPanicked) };
                 Box::pin(self.end_late(call, entering, line, &session, &gate, running)).await
@@ -141,6 +142,10 @@ impl Node {
         (outcome, changes): Ended,
     ) -> Outcome<Option<Answer>> {
         let good = outcome.as_ref().is_ok_and(|response| response.status_code().as_u16() < 400);
+        if !good && call.request_id.is_some() {
+            // The window may know the id, and that comes first.
+            return Ok(None);
+        }
         if !good {
             // Its answer counts if it has seen the session as it is.
             let current = self.store.is_current(&call.session, session).await?;
@@ -157,6 +162,7 @@ impl Node {
             max_bytes: self.config.max_session_bytes,
         };
         let done = self.commit_at_once(call, session, &commit, until).await?;
+        reach("handler.committed").await;
         Ok(done.then(|| self.answered(call, session, outcome)))
     }
 
@@ -254,5 +260,108 @@ impl Node {
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(Duration::from_millis(100));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tokio::sync::Notify;
+
+    use crate::prelude::*;
+    use crate::testing;
+
+    /// Counts how often its handlers ran, and lets one of them wait.
+    #[derive(Clone, Default)]
+    struct Counting {
+        runs: Arc<AtomicUsize>,
+        gate: Arc<Notify>,
+    }
+
+    impl Counting {
+        fn function(&self) -> Function {
+            Function::routes(self.clone())
+                .on("POST /add", Self::add)
+                .on("POST /slowly", Self::slowly)
+                .on("GET /all", Self::all)
+                .into()
+        }
+
+        fn runs(&self) -> usize {
+            self.runs.load(Ordering::SeqCst)
+        }
+
+        async fn add(&self, request: Request, db: &mut EdgeDb) -> Result<Response> {
+            self.runs.fetch_add(1, Ordering::SeqCst);
+            if db.list_len("all").await? >= 3 {
+                return Err(Error::conflict("it is full"));
+            }
+            db.add_to_list("all", request.into_body())?;
+            Ok(Response::status(StatusCode::CREATED))
+        }
+
+        async fn slowly(&self, request: Request, db: &mut EdgeDb) -> Result<Response> {
+            self.runs.fetch_add(1, Ordering::SeqCst);
+            self.gate.notified().await;
+            db.add_to_list("all", request.into_body())?;
+            Ok(Response::status(StatusCode::CREATED))
+        }
+
+        async fn all(&self, _: Request, db: &ReadDb) -> Result<Response> {
+            Response::json(&db.list_len("all").await?)
+        }
+    }
+
+    #[tokio::test]
+    async fn g3_a_handler_that_does_not_wait_runs_once() {
+        let counting = Counting::default();
+        let session = testing::session(counting.function()).await;
+        for turn in 1..=5 {
+            let status = session.post("/add", turn).await.status();
+            assert_eq!(status, if turn <= 3 { StatusCode::CREATED } else { StatusCode::CONFLICT });
+            assert_eq!(counting.runs(), turn);
+        }
+        assert_eq!(session.get("/all").await.json::<usize>(), 3);
+    }
+
+    #[tokio::test]
+    async fn g1_a_handler_that_waits_holds_the_lease_and_a_move_waits_for_it() {
+        let counting = Counting::default();
+        let session = testing::session(counting.function()).await;
+        assert_eq!(session.post("/add", 1).await.status(), StatusCode::CREATED);
+        let waits = tokio::spawn({
+            let session = session.clone();
+            async move { session.post("/slowly", 2).await.status() }
+        });
+        while counting.runs() < 2 {
+            tokio::task::yield_now().await;
+        }
+        let moves = tokio::spawn({
+            let session = session.clone();
+            async move { session.offload().await }
+        });
+        // Long enough for a move that waits for nobody.
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        assert!(!moves.is_finished());
+        counting.gate.notify_one();
+        assert_eq!(waits.await.unwrap(), StatusCode::CREATED);
+        assert_eq!(moves.await.unwrap(), "region");
+        // It ran once, before the move: nothing was taken back and done again.
+        assert_eq!(counting.runs(), 2);
+        assert_eq!(session.get("/all").await.json::<usize>(), 2);
+    }
+
+    #[tokio::test]
+    async fn g3_a_repeated_request_is_answered_and_not_run() {
+        let counting = Counting::default();
+        let session = testing::session(counting.function()).await;
+        assert_eq!(session.post("/add", 1).await.status(), StatusCode::CREATED);
+        for _ in 0..3 {
+            let request = Request::post("/add").json(&2).unwrap().request_id("r").unwrap();
+            assert_eq!(session.request(request).await.status(), StatusCode::CREATED);
+        }
+        assert_eq!(session.get("/all").await.json::<usize>(), 2);
     }
 }

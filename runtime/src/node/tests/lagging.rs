@@ -14,7 +14,7 @@ use crate::session::{
 use crate::store::memory::MemoryStore;
 use crate::store::{
     BeginRequest, Begun, Commit, Committed, Counts, Durability, Promise, Read, ReadGuard, Resident,
-    SessionStore, Snapshot, Staged, StoreResult, StoreScope,
+    Session, SessionStore, Snapshot, Staged, StoreResult, StoreScope,
 };
 
 /// A memory store; while its index lags it lists no session.
@@ -80,7 +80,17 @@ store! {
         fn promise(&self) -> Promise {
             self.memory.promise()
         }
+
+        fn recall(&self, session: &SessionId) -> Option<Session> {
+            self.memory.recall(session)
+        }
     }
+    fn is_current(session: &SessionId, recalled: &Session) -> bool;
+    fn commit_at_once(
+        session: &SessionId,
+        recalled: &Session,
+        commit: &Commit
+    ) -> Option<Committed>;
     fn begin(session: &SessionId, request: &BeginRequest) -> Begun;
     fn commit(session: &SessionId, commit: &Commit) -> Committed;
     fn release(session: &SessionId, lease: LeaseId) -> ();

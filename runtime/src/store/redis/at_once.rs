@@ -32,7 +32,8 @@ impl Core {
         session: &SessionId,
         request: &BeginRequest,
     ) -> StoreResult<Option<Begun>> {
-        if request.ask.access == Access::Write || request.ask.frozen_reads {
+        let plain = request.ask.access == Access::Read && request.request.is_none();
+        if !plain || request.ask.frozen_reads {
             return Ok(None);
         }
         let Some(seen) = self.recent.get(session) else { return Ok(None) };
