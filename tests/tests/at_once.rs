@@ -50,7 +50,7 @@ impl Log {
 async fn replica(server: &RedisServer, log: &Log) -> Assembled {
     let topology = "levels: [site]\nroot:\n  name: edge\n  gateway: http://edge.test\n";
     let secret = |text: &str| Secret::new(text.as_bytes()).expect("a secret");
-    let peer = PeerKeys { current: secret(&"k".repeat(40)), previous: None };
+    let peer = PeerKeys { current: secret(&"k".repeat(40)), previous: Vec::new() };
     let function = FunctionName::new("log").expect("a name");
     let assembly = Assembly {
         node: NodeConfig::new(NodeName::new("edge").expect("a name"), function),
