@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::Core;
 use super::encode::{owned, short};
 use super::recent::after;
-use super::reply::{self, corrupt};
+use super::reply;
 use super::together::Question;
 use crate::protocol::Access;
 use crate::session::SessionId;
@@ -111,10 +111,7 @@ impl Core {
                 Ok(None)
             }
             Ok(-1) => Ok(Some(Committed::AlreadyCommitted)),
-            Ok(said) => {
-                if touched.is_none() {
-                    self.touch(session, &after.life.home, u64::try_from(said).map_err(corrupt)?);
-                }
+            Ok(_) => {
                 self.see(session, after, touched.unwrap_or_else(Instant::now));
                 Ok(Some(Committed::Applied))
             }

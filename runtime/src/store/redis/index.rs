@@ -2,7 +2,9 @@
 //! pending.
 //!
 //! Residents and pointers are advice: told along with the step, never waited for,
-//! and mended by looking. The pending set never misses a session: it is marked
+//! and mended by looking. Of uses the index is not told at all: it lists a resident
+//! under the use that it knew last, and who asks for the least recently used looks at
+//! the sessions themselves and puts those back that were used since. The pending set never misses a session: it is marked
 //! before the step that makes it pending (see `marks`), and a mark goes only when it
 //! is older than any step that may still be under way.
 //!
@@ -27,11 +29,19 @@ use super::steps::{pointer, resident};
 use crate::session::{Millis, NodeName, SessionId, Slot};
 use crate::store::{Counts, Resident, Snapshot, StoreError, StoreResult};
 
-/// Uses of sessions that the index has not been told yet.
-pub(super) type Touches = Mutex<BTreeMap<SessionId, (NodeName, Millis)>>;
+/// New sessions that the index has not been told yet.
+pub(super) type Appeared = Mutex<BTreeMap<SessionId, (NodeName, Millis)>>;
 
-/// Uses are told together, this long after the first of them.
+/// They are told together, this long after the first of them.
 const GATHER: Duration = Duration::from_millis(20);
+
+/// By how many milliseconds the index may misjudge the last use of a resident that it
+/// lists first.
+const LAG: Millis = 1000;
+
+/// How often residents that were used since are put back, until the first of the list
+/// are taken as they are: about the least recently used, as Redis itself has it.
+const SECOND_CHANCES: usize = 4;
 
 /// How many sessions are looked at in one round trip.
 const BATCH: usize = 256;
@@ -69,7 +79,7 @@ impl Core {
         let mut calls = Vec::new();
         let (was, is) = (resident(old), resident(new));
         if let Some(home) = was.filter(|home| is != Some(home)) {
-            self.touches.lock().remove(session);
+            self.appeared.lock().remove(session);
             calls.push(self.leave(&self.keys.residents(home), session));
         }
         if let Some(home) = is.filter(|home| was != Some(home)) {
@@ -87,27 +97,27 @@ impl Core {
         calls
     }
 
-    /// Notes that a session was used; the index hears of it in a moment.
-    pub(super) fn touch(&self, session: &SessionId, home: &NodeName, used: Millis) {
-        let mut touches = self.touches.lock();
-        let first = touches.is_empty();
-        touches.insert(session.clone(), (home.clone(), used));
-        drop(touches);
+    /// Notes a new session; the index hears of it in a moment.
+    pub(super) fn appeared(&self, session: &SessionId, home: &NodeName, used: Millis) {
+        let mut appeared = self.appeared.lock();
+        let first = appeared.is_empty();
+        appeared.insert(session.clone(), (home.clone(), used));
+        drop(appeared);
         if first && let Some(core) = self.this.upgrade() {
             tokio::spawn(async move {
                 tokio::time::sleep(GATHER).await;
-                core.tell_touches().await;
+                core.tell_appeared().await;
             });
         }
     }
 
-    async fn tell_touches(&self) {
-        let touches = std::mem::take(&mut *self.touches.lock());
-        if touches.is_empty() {
+    async fn tell_appeared(&self) {
+        let appeared = std::mem::take(&mut *self.appeared.lock());
+        if appeared.is_empty() {
             return;
         }
         let mut by_home: BTreeMap<NodeName, Vec<(Millis, SessionId)>> = BTreeMap::new();
-        for (session, (home, used)) in touches {
+        for (session, (home, used)) in appeared {
             by_home.entry(home).or_default().push((used, session));
         }
         let mut pipe = Pipeline::new();
@@ -209,8 +219,8 @@ impl Core {
         if limit == 0 {
             return Ok(Vec::new());
         }
-        // What this process has used is listed, however new.
-        self.tell_touches().await;
+        // What this process has created is listed, however new.
+        self.tell_appeared().await;
         let all;
         let homes = match homes {
             Some(homes) => homes,
@@ -219,36 +229,65 @@ impl Core {
                 &all
             }
         };
+        let mut found = Vec::new();
+        for _ in 0..SECOND_CHANCES {
+            let listed = self.listed_first(homes, limit).await?;
+            let (residents, moved) = self.as_they_are(listed).await?;
+            found = residents;
+            if !moved {
+                break;
+            }
+        }
+        found.sort_by(|a, b| (a.used, &a.session).cmp(&(b.used, &b.session)));
+        Ok(found)
+    }
+
+    /// The first residents by the use that the index knows.
+    async fn listed_first(
+        &self,
+        homes: &[NodeName],
+        limit: usize,
+    ) -> StoreResult<Vec<(Millis, SessionId, NodeName)>> {
         let mut pipe = Pipeline::with_capacity(homes.len());
         for home in homes {
             pipe.cmd("ZRANGE").arg(self.keys.residents(home)).arg(0).arg(limit - 1);
             pipe.arg("WITHSCORES");
         }
-        if pipe.is_empty() {
-            return Ok(Vec::new());
-        }
         let mut listed = Vec::new();
         for (home, answer) in homes.iter().zip(self.index().pipe(&pipe).await?) {
-            listed
-                .extend(scored(answer?)?.into_iter().map(|(session, used)| (used, session, home)));
+            let of_home = scored(answer?)?.into_iter();
+            listed.extend(of_home.map(|(session, used)| (used, session, home.clone())));
         }
         listed.sort_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
         listed.truncate(limit);
+        Ok(listed)
+    }
+
+    /// What listed sessions are; the index is told of those that were used since, or
+    /// left. Also says whether that put any back behind others.
+    async fn as_they_are(
+        &self,
+        listed: Vec<(Millis, SessionId, NodeName)>,
+    ) -> StoreResult<(Vec<Resident>, bool)> {
         let sessions: Vec<_> = listed.iter().map(|(_, session, _)| session.clone()).collect();
         let mut found = Vec::with_capacity(sessions.len());
-        for ((_, session, home), snapshot) in listed.into_iter().zip(self.look(&sessions).await?) {
+        let (mut pipe, mut moved) = (Pipeline::new(), false);
+        for ((known, session, home), snapshot) in
+            listed.into_iter().zip(self.look(&sessions).await?)
+        {
             let Some(snapshot) = snapshot else { continue };
-            if resident(&snapshot.slot) == Some(home) {
-                let (used, bytes) = (snapshot.slot.used, snapshot.bytes);
-                found.push(Resident { session, home: home.clone(), used, bytes });
-            } else {
-                let mut pipe = Pipeline::new();
-                self.add_truth(&mut pipe, &session, &snapshot.slot, Some(home));
-                self.index().pipe(&pipe).await?;
+            let here = resident(&snapshot.slot) == Some(&home);
+            let used = snapshot.slot.used;
+            if !here || used.saturating_sub(known) > LAG {
+                moved |= here;
+                self.add_truth(&mut pipe, &session, &snapshot.slot, Some(&home));
+            }
+            if here {
+                found.push(Resident { session, home, used, bytes: snapshot.bytes });
             }
         }
-        found.sort_by(|a, b| (a.used, &a.session).cmp(&(b.used, &b.session)));
-        Ok(found)
+        self.index().pipe(&pipe).await?;
+        Ok((found, moved))
     }
 
     pub(super) async fn pending(&self, limit: usize) -> StoreResult<Vec<SessionId>> {
@@ -324,7 +363,7 @@ impl Core {
     }
 
     pub(super) async fn counts(&self) -> StoreResult<Counts> {
-        self.tell_touches().await;
+        self.tell_appeared().await;
         let homes = self.homes().await?;
         self.notice_restart().await?;
         let mut pipe = Pipeline::with_capacity(homes.len() + 1);

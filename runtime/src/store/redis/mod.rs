@@ -54,7 +54,7 @@ pub use self::options::{ConnectError, RedisOptions};
 
 use self::address::Target;
 use self::cluster::Cluster;
-use self::index::Touches;
+use self::index::Appeared;
 use self::keys::Keys;
 use self::pointers::Pointers;
 use self::recent::{Recent, Seen};
@@ -100,7 +100,7 @@ struct Core {
     scope: StoreScope,
     keys: Keys,
     scripts: Arc<Scripts>,
-    touches: Touches,
+    appeared: Appeared,
     pointers: Pointers,
     together: Together,
     recent: Recent<Arc<Seen>>,
@@ -159,7 +159,7 @@ impl RedisStore {
             servers,
             keys,
             scripts,
-            touches: Touches::default(),
+            appeared: Appeared::default(),
             pointers: Pointers::default(),
             together: Together::default(),
             recent: Recent::new(RECENT_BYTES),

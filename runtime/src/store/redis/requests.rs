@@ -111,13 +111,12 @@ impl Core {
             }
             1 => {
                 let created = parts.number()? == 1;
-                let touch = parts.number()? == 1;
                 let now = parts.number()?;
                 let record = parts.text()?;
                 let (state, life, epoch) =
                     encode::head(&record, &parts.text()?).map_err(corrupt)?;
-                if touch {
-                    self.touch(session, &life.home, now);
+                if created {
+                    self.appeared(session, &life.home, now);
                 }
                 let version = parts.number()?;
                 let bytes = parts.number()?;

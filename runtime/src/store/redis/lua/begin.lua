@@ -3,7 +3,7 @@
 -- ARGV  1 `w` or `r`, 2 lease, 3 its milliseconds, 4 record to create (or empty),
 --       5 this node, 6 `1`: frozen reads, 7 the epoch whose source is quiet (or
 --       empty), 8 most bytes to return, 9 request id (or empty)
--- Says  {1, created, touch the index, now, r, h, v, b, fields or nothing, e}
+-- Says  {1, created, now, r, h, v, b, fields or nothing, e}
 --       {2, window entry, r, h} when the request id is known
 --       {0, now, slot fields} in every other case: Rust says why
 local META = KEYS[1]
@@ -17,7 +17,7 @@ local function other()
     'w', 'l', 'a', 'x')}
 end
 
-local function run(created, touch)
+local function run(created)
   local bytes = tonumber(b or 0)
   local fields = false
   if bytes == 0 then
@@ -26,7 +26,7 @@ local function run(created, touch)
   elseif bytes <= tonumber(ARGV[8]) and (bytes <= 4096 or call('HLEN', KEYS[2]) <= 4096) then
     fields = call('HGETALL', KEYS[2])
   end
-  return {1, created, touch, text(now), r, h, v or '0', b or '0', fields, e or ''}
+  return {1, created, text(now), r, h, v or '0', b or '0', fields, e or ''}
 end
 
 local function lease()
@@ -41,13 +41,13 @@ if not r then
   else
     call('HSET', META, 'r', r, 'h', h, 'a', text(now))
   end
-  return run(1, 1)
+  return run(1)
 end
 
 local state = sub(r, 1, 1)
 if state == 'F' then
   if write or ARGV[6] ~= '1' then return other() end
-  return run(0, 0)
+  return run(0)
 end
 if state ~= 'O' then return other() end
 
@@ -58,8 +58,6 @@ if ARGV[9] ~= '' then
 end
 
 local used = tonumber(a or 0)
--- Once a second at most: whenever the clock's second has changed since.
-local touch = math.floor(used / 1000) ~= math.floor(now / 1000) and 1 or 0
 if write then
   if given(l) and tonumber(sub(l, 23)) > now then return other() end
   if given(w) and tonumber(w) > now then return other() end
@@ -67,7 +65,8 @@ if write then
   -- A freeze whose time is up has given up.
   if given(w) then call('HDEL', META, 'w') end
   call('HSET', META, 'l', lease(), 'a', text(now))
-elseif touch == 1 or now - used >= 1000 then
+-- Once a second at most.
+elseif now - used >= 1000 then
   call('HSET', META, 'a', text(now))
 end
-return run(0, touch)
+return run(0)

@@ -10,9 +10,8 @@
 --         of fields and contents, how many fields to remove, those texts, those fields,
 --         with an id: the id, the window entry
 -- Says  of a read 1 if that still is what is stored, else 0
---       of a write that is applied 1, or the time if the use was noted; -1 if it was
---       applied before, 0 if anything is not as the caller thought, or a copy wants to
---       know what changes
+--       of a write 1 if it is applied, -1 if it was before, 0 if anything is not as the
+--       caller thought, or a copy wants to know what changes
 local call = redis.call
 local said, key, at = {}, 1, 3
 local now, stamp    -- as a number, and as a text: to write a number costs
@@ -63,7 +62,7 @@ local function write(meta, texts, gone)
     else
       call('HSET', meta, 'e', lease, 'v', version, 'a', stamp, 'b', bytes)
     end
-    return now
+    return 1
   end
   if bytes == '' then
     call('HSET', meta, 'e', lease, 'v', version)
