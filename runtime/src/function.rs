@@ -47,8 +47,8 @@
 //! - [`handler`]: which signatures may stand in a route
 //! - `routes`: from method and path to handler
 //!
-//! A handler may run more than once for one request, when the session changes or moves
-//! under it. What it writes through its handle takes effect once, and so do its messages
+//! A handler may run more than once for one request: when the session changes or moves
+//! under it, when it fails, or when a client repeats a request. What it writes through its handle takes effect once, and so do its messages
 //! and its calls to other functions; whatever else it does in the world it has to be
 //! able to do twice.
 //!

@@ -219,3 +219,63 @@ async fn g4_many_redirects_at_once_are_all_answered() {
     let all = tokio::time::timeout(Duration::from_secs(60), clients.join_all());
     assert_eq!(all.await.expect("nobody waits forever").len(), 200);
 }
+
+/// A look of this process that is answered late is older than the lease that its next
+/// commit is made under.
+#[tokio::test]
+async fn g2_a_commit_is_not_added_to_what_was_seen_before_its_lease() {
+    let bench = Bench::new(Kind::Redis, "edge").await;
+    let other = replica(&bench).await;
+    let id = session("s");
+    bench.write(&id, vec![append("l", "0")]).await;
+    // The process takes the lease, then the answer to an older look comes in: the same
+    // as if it had looked before, and remembers that.
+    for late in [true, false] {
+        write(&other, &id, vec![append("l", "theirs")]).await;
+        let turn = bench.turn(&id).await;
+        if late {
+            let Begun::Run(_) = bench.begin(&id, &ask(Access::Read)).await else {
+                panic!("it should run")
+            };
+        }
+        let commit = Commit { data: vec![append("l", "ours")], ..turn.commit() };
+        assert_eq!(bench.commit(&id, &commit).await, Committed::Applied);
+        if let Some(seen) = bench.store.recall(&id) {
+            assert_eq!(seen.data.as_deref(), bench.dump(&id).await.as_ref());
+        }
+    }
+}
+
+/// What is damaged in one session is said to its requests, and to nobody else's.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn g2_a_damaged_session_does_not_trouble_those_that_ask_with_it() {
+    let bench = Arc::new(Bench::new(Kind::Redis, "edge").await);
+    let ids: Vec<_> = (0..40).map(|number| session(&format!("s{number}"))).collect();
+    for id in &ids {
+        bench.write(id, vec![set("k", "v")]).await;
+    }
+    let server = bench.server.as_ref().unwrap();
+    let broken = "f:{cart/s7}:d";
+    server.cli(&["DEL", broken]);
+    server.cli(&["SET", broken, "no hash"]);
+    let commits = ids.iter().cloned().map(|id| {
+        let bench = Arc::clone(&bench);
+        tokio::spawn(async move {
+            let seen = bench.store.recall(&id).expect("it was just written");
+            let commit = Commit {
+                lease: funicular::session::LeaseId(rand::random()),
+                life: seen.life.clone(),
+                epoch: seen.epoch,
+                data: vec![set("k", "w")],
+                outbox: Vec::new(),
+                remember: None,
+                max_bytes: 1 << 40,
+            };
+            bench.store.commit_at_once(&id, &seen, &commit).await.unwrap()
+        })
+    });
+    for (number, done) in commits.collect::<Vec<_>>().into_iter().enumerate() {
+        let expected = (number != 7).then_some(Committed::Applied);
+        assert_eq!(done.await.unwrap(), expected, "s{number}");
+    }
+}

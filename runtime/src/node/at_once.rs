@@ -148,8 +148,12 @@ impl Node {
         }
         if !good {
             // Its answer counts if it has seen the session as it is.
-            let current = self.store.is_current(&call.session, session).await?;
-            return Ok(current.then(|| self.answered(call, session, outcome)));
+            return match self.store.is_current(&call.session, session).await {
+                Ok(current) => Ok(current.then(|| self.answered(call, session, outcome))),
+                // The usual way waits for it.
+                Err(StoreError::Restarted) => Ok(None),
+                Err(error) => Err(error.into()),
+            };
         }
         let Ok(response) = &outcome else { return Ok(None) };
         let commit = Commit {
@@ -252,6 +256,7 @@ impl Node {
                     tracing::warn!(node = %self.here(), why, "a commit is repeated");
                     in_doubt = true;
                 }
+                Err(_) if in_doubt => return Err(Failure::OutcomeUnknown),
                 Err(error) => return Err(error.into()),
             }
             if Instant::now() >= until {

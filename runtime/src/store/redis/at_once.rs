@@ -7,15 +7,21 @@ use tokio::time::Instant;
 
 use super::Core;
 use super::encode::{owned, short};
-use super::recent::after;
+use super::recent::{Seen, after};
 use super::reply;
-use super::together::Question;
+use super::together::{Question, Said};
 use crate::protocol::Access;
 use crate::session::SessionId;
 use crate::store::{BeginRequest, Begun, Commit, Committed, Session, StoreError, StoreResult};
 
 /// How often at most the store is told that a session is in use.
 const TOUCH: Duration = Duration::from_secs(1);
+
+/// What `lua/together.lua` says besides 1.
+const REFUSED: Said = 0;
+const BEFORE: Said = -1;
+/// Something is damaged; the long way says what.
+const BROKEN: Said = -2;
 
 /// A commit that touches more fields goes the long way.
 const MOST_TOUCHED: usize = 128;
@@ -106,13 +112,14 @@ impl Core {
             question.arg(reply::window_value(commit.lease, digest, response));
         }
         match self.ask(session, question).await {
-            Ok(0) | Err(StoreError::Full) => {
+            Ok(REFUSED | BROKEN) | Err(StoreError::Full) => {
                 self.recent.forget(session);
                 Ok(None)
             }
-            Ok(-1) => Ok(Some(Committed::AlreadyCommitted)),
+            Ok(BEFORE) => Ok(Some(Committed::AlreadyCommitted)),
             Ok(_) => {
-                self.see(session, after, touched.unwrap_or_else(Instant::now));
+                let touched = touched.unwrap_or_else(Instant::now);
+                self.see(session, Seen { session: after, touched, lease: None });
                 Ok(Some(Committed::Applied))
             }
             Err(error) => Err(error),

@@ -12,8 +12,8 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use crate::session::SessionId;
 use crate::session::fields::{self, FieldMap};
+use crate::session::{LeaseId, SessionId};
 use crate::store::{Commit, Session};
 
 const SHARDS: usize = 16;
@@ -97,6 +97,9 @@ pub(super) struct Seen {
     pub(super) session: Session,
     /// When the store was last told of a use.
     pub(super) touched: Instant,
+    /// Who took the lease in this very state, if that is how it was seen: what a commit
+    /// under it leaves is known. Another look may be older than the lease.
+    pub(super) lease: Option<LeaseId>,
 }
 
 /// A session with more fields is asked for each time: to copy it costs as much.
@@ -143,7 +146,7 @@ pub(super) fn after(before: &Session, commit: &Commit) -> Option<(Session, BTree
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::session::{Change, Incarnation, LeaseId, Life, NodeName};
+    use crate::session::{Change, Incarnation, Life, NodeName};
 
     fn id(number: usize) -> SessionId {
         SessionId::new(format!("s{number}")).unwrap()

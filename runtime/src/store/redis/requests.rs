@@ -131,7 +131,9 @@ impl Core {
                 let run = Session { life, epoch, version, bytes, data, last, created };
                 self.recent.forget(session);
                 if state == 'O' && run.data.is_some() {
-                    self.see(session, Session { created: false, ..run.clone() }, Instant::now());
+                    let lease = (request.ask.access == Access::Write).then_some(request.ask.lease);
+                    let state = Session { created: false, ..run.clone() };
+                    self.see(session, Seen { session: state, touched: Instant::now(), lease });
                 }
                 Ok(Begun::Run(run))
             }
@@ -145,8 +147,7 @@ impl Core {
     }
 
     /// Remembers a session, if it is worth it.
-    pub(super) fn see(&self, session: &SessionId, state: Session, touched: Instant) {
-        let seen = Seen { session: state, touched };
+    pub(super) fn see(&self, session: &SessionId, seen: Seen) {
         if seen.is_small() {
             let weight = seen.weight();
             self.recent.put(session, Arc::new(seen), weight);
@@ -158,11 +159,9 @@ impl Core {
         session: &SessionId,
         commit: &Commit,
     ) -> StoreResult<Committed> {
-        // The lease's holder began in this state, if it is remembered.
-        let seen = self
-            .recent
-            .get(session)
-            .filter(|seen| seen.session.epoch == commit.epoch && seen.session.life == commit.life);
+        // The state in which the lease was taken, if nobody has looked since: another look
+        // may be an older one that was answered late.
+        let seen = self.recent.get(session).filter(|seen| seen.lease == Some(commit.lease));
         // Until it is known what became of it, nothing is.
         self.recent.forget(session);
         let committed = self.commit_anew(session, commit).await?;
@@ -170,7 +169,7 @@ impl Core {
             && let Some(seen) = seen
             && let Some((after, _)) = after(&seen.session, commit)
         {
-            self.see(session, after, seen.touched);
+            self.see(session, Seen { session: after, touched: seen.touched, lease: None });
         }
         Ok(committed)
     }

@@ -97,12 +97,14 @@ impl Core {
             let shard = shard.clone();
             tokio::spawn(async move { core.ask_together(&shard).await });
         }
-        let ended = |_| StoreError::Unavailable("the process is ending".to_owned());
-        receiver.await.map_err(ended)?
+        let late = || StoreError::Unavailable("no answer from Redis in time".to_owned());
+        let answer = tokio::time::timeout(self.options.response_timeout * 2, receiver).await;
+        answer.map_err(|_| late())?.map_err(|_| late())?
     }
 
     /// Asks until nobody waits.
     async fn ask_together(&self, shard: &Shard) {
+        let asking = Asking(&self.together);
         loop {
             // Whoever is about to ask joins in; alone, this takes no time.
             tokio::task::yield_now().await;
@@ -113,6 +115,8 @@ impl Core {
                 asked
             };
             if asked.is_empty() {
+                // Whoever came since has somebody else who asks.
+                std::mem::forget(asking);
                 return;
             }
             let call = self.together_call(asked.iter().map(|(question, _)| question));
@@ -124,7 +128,9 @@ impl Core {
                 }
                 answer => {
                     let error = answer.err().unwrap_or_else(no_answer);
-                    for (_, asker) in asked {
+                    // Who waits for the next call waited as long: it would not fare better.
+                    let waiting = std::mem::take(&mut self.together.0.lock().waiting);
+                    for (_, asker) in asked.into_iter().chain(waiting) {
                         let _ = asker.send(Err(error.clone()));
                     }
                 }
@@ -147,9 +153,20 @@ impl Core {
     }
 }
 
+/// Somebody asks for those who wait. Should that end before its time, the next one to
+/// come asks again, and nobody waits in vain.
+struct Asking<'a>(&'a Together);
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        *self.0.0.lock() = Gathering::default();
+    }
+}
+
 impl Gathering {
     /// The first of those who wait, as many as one call takes.
     fn take(&mut self) -> Vec<(Question, oneshot::Sender<StoreResult<Said>>)> {
+        self.waiting.retain(|(_, asker)| !asker.is_closed());
         let mut bytes = 0;
         let fits = |(question, _): &&(Question, _)| {
             let first = bytes == 0;

@@ -12,6 +12,7 @@
 -- Says  of a read 1 if that still is what is stored, else 0
 --       of a write 1 if it is applied, -1 if it was before, 0 if anything is not as the
 --       caller thought, or a copy wants to know what changes
+--       of either -2 if it met what it did not expect: that is nobody else's trouble
 local call = redis.call
 local said, key, at = {}, 1, 3
 local now, stamp    -- as a number, and as a text: to write a number costs
@@ -26,7 +27,7 @@ end
 -- What `commit.lua` does with the window.
 local function remember(window, order, id, value)
   look()
-  if call('HSETNX', window, id, stamp .. value) == 0 then return false end
+  call('HSET', window, id, stamp .. value)
   local held = call('RPUSH', order, stamp .. id)
   local entries, oldest = tonumber(ARGV[1]), now - ARGV[2]
   while held > 0 do
@@ -36,7 +37,6 @@ local function remember(window, order, id, value)
     call('HDEL', window, string.sub(first, 14))
     held = held - 1
   end
-  return true
 end
 
 local function write(meta, texts, gone)
@@ -48,12 +48,11 @@ local function write(meta, texts, gone)
     if m[place] and m[place] ~= '' then return 0 end
   end
   local rest = at + 9 + texts
-  if ARGV[at] == 'i' and not remember(KEYS[key + 2], KEYS[key + 3], ARGV[rest + gone],
-    ARGV[rest + gone + 1]) then
-    return 0
-  end
+  local id = ARGV[at] == 'i' and ARGV[rest + gone]
+  if id and call('HEXISTS', KEYS[key + 2], id) == 1 then return 0 end
   if texts > 0 then call('HSET', KEYS[key + 1], unpack(ARGV, at + 9, rest - 1)) end
   if gone > 0 then call('HDEL', KEYS[key + 1], unpack(ARGV, rest, rest + gone - 1)) end
+  if id then remember(KEYS[key + 2], KEYS[key + 3], id, ARGV[rest + gone + 1]) end
   local version, bytes = ARGV[at + 4], ARGV[at + 5]
   if ARGV[at + 6] ~= '' then
     look()
@@ -72,16 +71,22 @@ local function write(meta, texts, gone)
   return 1
 end
 
+local function read(meta)
+  local m = call('HMGET', meta, 'r', 'e')
+  local same = m[1] == ARGV[at + 1] and (m[2] or '') == ARGV[at + 2]
+  return same and 1 or 0
+end
+
 while at <= #ARGV do
   if ARGV[at] == 'r' then
-    local m = call('HMGET', KEYS[key], 'r', 'e')
-    local same = m[1] == ARGV[at + 1] and (m[2] or '') == ARGV[at + 2]
-    said[#said + 1] = same and 1 or 0
+    local well, answer = pcall(read, KEYS[key])
+    said[#said + 1] = well and answer or -2
     key, at = key + 1, at + 3
   else
     local with_id = ARGV[at] == 'i'
     local texts, gone = tonumber(ARGV[at + 7]), tonumber(ARGV[at + 8])
-    said[#said + 1] = write(KEYS[key], texts, gone)
+    local well, answer = pcall(write, KEYS[key], texts, gone)
+    said[#said + 1] = well and answer or -2
     key, at = key + (with_id and 4 or 2), at + 9 + texts + gone + (with_id and 2 or 0)
   end
 end
