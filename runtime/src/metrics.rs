@@ -8,7 +8,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::routing::get;
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
-use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
 use parking_lot::RwLock;
 
@@ -26,7 +26,7 @@ impl Exporter {
     pub fn install() -> Self {
         static INSTALLED: OnceLock<PrometheusHandle> = OnceLock::new();
         let handle = INSTALLED.get_or_init(|| {
-            let recorder = PrometheusBuilder::new().build_recorder();
+            let recorder = builder().build_recorder();
             let handle = recorder.handle();
             if metrics::set_global_recorder(recorder).is_err() {
                 tracing::warn!("another metrics recorder is installed; /metrics stays empty");
@@ -48,6 +48,15 @@ impl Exporter {
         let handle = self.0.clone();
         Router::new().route("/metrics", get(move || async move { handle.render() }))
     }
+}
+
+/// With the buckets that of-watchdog has: dashboards made for it go on working.
+fn builder() -> PrometheusBuilder {
+    const SECONDS: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+    let of = Matcher::Full("http_request_duration_seconds".to_owned());
+    // The one error there is would be a list without a bucket.
+    let builder = PrometheusBuilder::new().set_buckets_for_metric(of, &SECONDS);
+    builder.unwrap_or_else(|_| PrometheusBuilder::new())
 }
 
 /// Counts one function's requests at one node, under of-watchdog's names. What it
