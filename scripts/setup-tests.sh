@@ -7,6 +7,9 @@
 # they are not there yet: a Redis 8, which can be waited for until the disk has what
 # was written (Debian 12 has 7.0), and a Valkey, which can not though it says so.
 # Without them the tests that need them say that they are skipped.
+#
+# Docker, its daemon and images: scripts/setup-docker.sh. Tests in containers are not
+# skipped without them, they fail.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -110,4 +113,6 @@ if ! command -v valkey-server >/dev/null && ! [ -x "$tools/valkey-server" ]; the
     echo "setup: no Valkey to be had here; tests that need it are skipped" >&2
   done_something=yes
 fi
+scripts/setup-docker.sh ||
+  echo "setup: no Docker to be had here (see above); tests in containers will fail" >&2
 [ -n "$done_something" ] && echo "setup: done" || echo "setup: nothing is missing"

@@ -81,6 +81,13 @@ pub(crate) struct Access {
 }
 
 impl Access {
+    /// The topology's file.
+    pub(crate) fn topology_file(&self) -> Result<PathBuf, Failure> {
+        let source = source(self.tree.topology.as_deref());
+        let path = Topology::as_path(&source).map(PathBuf::from);
+        path.ok_or_else(|| Failure::Usage("name the topology's file with --topology".to_owned()))
+    }
+
     /// The directory of the secrets.
     pub(crate) fn secrets(&self) -> &Path {
         &self.secrets

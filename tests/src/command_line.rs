@@ -87,6 +87,45 @@ impl Terminal {
         fs::write(self.path(name), text).expect("a file");
     }
 
+    /// Puts a program here that serves a function of the tests under any name.
+    pub fn own_program(&self, name: &str, function: &str) {
+        use std::os::unix::fs::PermissionsExt;
+        let site = program().with_file_name("site").display().to_string();
+        self.write(name, &format!("#!/bin/sh\nTEST_FUNCTION={function} exec {site}\n"));
+        let executable = fs::Permissions::from_mode(0o755);
+        fs::set_permissions(self.path(name), executable).expect("a program");
+    }
+
+    /// The id of the process that serves a function at a node of this directory's tree.
+    pub fn process_of(&self, node: &str, function: &str) -> String {
+        let mine = self.processes(|settings| {
+            settings.contains(&format!("LOCATION_ID={node}"))
+                && settings.contains(&format!("FUNICULAR_FUNCTION={function}"))
+        });
+        assert_eq!(mine.len(), 1, "{mine:?}");
+        mine[0].clone()
+    }
+
+    /// The ids of all processes that serve a function for this directory's tree.
+    pub fn processes_of(&self, function: &str) -> Vec<String> {
+        self.processes(|settings| settings.contains(&format!("FUNICULAR_FUNCTION={function}")))
+    }
+
+    fn processes(&self, is_meant: impl Fn(&Vec<String>) -> bool) -> Vec<String> {
+        let secrets = self.dir.path().join(".funicular").display().to_string();
+        let own = format!("FUNICULAR_SECRETS={secrets}");
+        let mut found = Vec::new();
+        for process in fs::read_dir("/proc").into_iter().flatten().flatten() {
+            let Ok(settings) = fs::read(process.path().join("environ")) else { continue };
+            let settings = String::from_utf8_lossy(&settings);
+            let settings: Vec<String> = settings.split('\0').map(str::to_owned).collect();
+            if settings.contains(&own) && is_meant(&settings) {
+                found.push(process.file_name().to_string_lossy().into_owned());
+            }
+        }
+        found
+    }
+
     fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(program());
         command.args(args).current_dir(self.dir.path()).stdin(Stdio::null());

@@ -11,7 +11,9 @@
 //! - [`moves`]: what goes on while a move is held open
 //! - [`command_line`]: `funicular` as it is typed
 //! - [`probe`]: a function that does whatever a test has to provoke
+//! - [`containers`]: functions in containers, and a tree of them
 //! - [`operator`]: signed calls, right ones and wrong ones
+//! - [`reach`]: how a test reaches a tree, whatever that is made of
 //! - [`traffic`]: clients that go on through whatever happens, and what they saw
 //! - [`judge`]: whether a session's history can be true
 //! - [`load`]: clients that write and read without a pause
@@ -21,6 +23,7 @@ pub mod client;
 pub mod cluster;
 pub mod command_line;
 pub mod conformance;
+pub mod containers;
 pub mod judge;
 pub mod link;
 pub mod load;
@@ -29,6 +32,7 @@ pub mod operator;
 pub mod people;
 pub mod ports;
 pub mod probe;
+pub mod reach;
 pub mod redis;
 pub mod traffic;
 pub mod tree;

@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 
 use crate::client::{Answer, Client};
 use crate::judge::{History, Outcome, Read, Write};
-use crate::tree::Tree;
+use crate::reach::Reach;
 
 /// Between two requests of one client.
 const PAUSE: Duration = Duration::from_millis(5);
@@ -67,7 +67,7 @@ pub fn code(answer: &Answer) -> String {
 impl Load {
     /// Lets `clients` loose on the sessions; they enter at `node`. Each takes the
     /// sessions in turn, and after two writes reads once.
-    pub fn start(tree: &Tree, node: &str, sessions: &[String], clients: usize) -> Self {
+    pub fn start(tree: &dyn Reach, node: &str, sessions: &[String], clients: usize) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let client = Client::new(tree.gateway(node), "any");
         let mut tasks = JoinSet::new();

@@ -9,12 +9,12 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
-use crate::tree::Tree;
+use crate::reach::Reach;
 
 /// An operator of a tree.
 #[derive(Debug)]
 pub struct Operator<'a> {
-    tree: &'a Tree,
+    tree: &'a dyn Reach,
     keys: Keys,
     http: reqwest::Client,
 }
@@ -54,8 +54,9 @@ pub fn unix_ms() -> u64 {
 }
 
 impl<'a> Operator<'a> {
-    pub(crate) fn new(tree: &'a Tree) -> Self {
-        let keys = Keys::from_dir(tree.dir()).expect("the keys");
+    /// An operator with the keys of this tree.
+    pub fn new(tree: &'a dyn Reach) -> Self {
+        let keys = Keys::from_dir(&tree.secrets()).expect("the keys");
         let http = reqwest::Client::builder()
             .timeout(Duration::from_secs(30))
             .redirect(reqwest::redirect::Policy::none())
@@ -219,7 +220,7 @@ impl<'a> Operator<'a> {
     /// The nodes whose record of a session is in a state (`owned`, `migrating`, …).
     pub async fn nodes_where(&self, session: &str, state: &str) -> Vec<&'static str> {
         let mut found = Vec::new();
-        for node in self.tree.nodes() {
+        for node in self.tree.names() {
             if let Some(known) = self.whereabouts(node, session).await
                 && known.state == state
             {
@@ -253,7 +254,7 @@ impl<'a> Operator<'a> {
     /// `None` while a node or its store does not answer.
     async fn survey(&self, session: &str) -> Option<(Vec<&'static str>, Vec<&'static str>, u64)> {
         let (mut owners, mut frozen, mut pending) = (Vec::new(), Vec::new(), 0);
-        for node in self.tree.nodes() {
+        for node in self.tree.names() {
             let answer = self.post(node, "test-function", &json!({"session": session})).await;
             match answer.body["state"].as_str() {
                 Some("owned") => owners.push(node),

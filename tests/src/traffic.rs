@@ -18,7 +18,7 @@ use reqwest::Method;
 use tokio::task::JoinHandle;
 
 use crate::client::Client;
-use crate::tree::Tree;
+use crate::reach::Reach;
 
 /// How long a writer repeats one line.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -69,8 +69,8 @@ struct Common {
 impl Traffic {
     /// Lets `writers` writers, a plain writer and a reader loose on `session`,
     /// entering at `node`.
-    pub fn start(tree: &Tree, node: &str, session: &str, writers: usize) -> Self {
-        let nodes = tree.nodes().map(|name| (tree.base(name), name)).collect();
+    pub fn start(tree: &dyn Reach, node: &str, session: &str, writers: usize) -> Self {
+        let nodes = tree.names().into_iter().map(|name| (tree.base(name), name)).collect();
         let common = Common {
             client: Client::new(tree.gateway(node), session),
             nodes: Arc::new(nodes),

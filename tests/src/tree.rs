@@ -21,6 +21,7 @@ use crate::cluster::RedisCluster;
 use crate::link::Link;
 use crate::operator::Operator;
 use crate::ports::Port;
+use crate::reach::Reach;
 use crate::redis::{RedisServer, Setup, hasty_server, waitaof_server};
 
 /// How long a process may take to serve or to end.
@@ -294,7 +295,7 @@ impl Plan {
 impl Tree {
     /// The URL of the tree's function at a node, without a slash at the end.
     pub fn gateway(&self, node: &str) -> String {
-        format!("{}/function/{}", self.base(node), self.function)
+        Reach::gateway(self, node)
     }
 
     /// The URL of a node.
@@ -361,6 +362,24 @@ impl Tree {
         let _ = std::fs::remove_file(&reached);
         std::fs::write(&path, b"").expect("a failpoint");
         Held { path, reached }
+    }
+}
+
+impl Reach for Tree {
+    fn names(&self) -> Vec<&'static str> {
+        self.nodes().collect()
+    }
+
+    fn base(&self, node: &str) -> String {
+        self.base(node)
+    }
+
+    fn function(&self) -> &'static str {
+        self.function
+    }
+
+    fn secrets(&self) -> PathBuf {
+        self.dir().to_owned()
     }
 }
 

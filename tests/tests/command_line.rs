@@ -89,6 +89,51 @@ async fn a_session_is_moved_and_found_by_command() {
 }
 
 #[tokio::test]
+async fn a_function_of_ones_own_runs_on_every_node_as_a_process() {
+    let terminal = Terminal::open();
+    terminal.own_program("greet", "probe");
+    let up = terminal.up(&["--function", "greet=./greet", "--store", "redis"]);
+    assert!(up.greeting.join("\n").contains("/function/greet"), "{:?}", up.greeting);
+    let log = |base: String| Client::new(base, "ada");
+    let mut client = log(terminal.gateway("navigli", "greet"));
+    client.send(Method::POST, "/log", "a").await.expect(200);
+    terminal.run(&["offload", "ada", "--function", "greet", "--node", "navigli"]).good();
+    let mut again = log(terminal.gateway("navigli", "greet"));
+    let answer = again.send(Method::POST, "/log", "b").await.expect(200);
+    assert_eq!(answer.hops.len(), 1);
+    assert!(answer.hops[0].starts_with(&terminal.gateway("milan", "greet")), "{:?}", answer.hops);
+    let answer = again.send(Method::GET, "/log?odd=%2F", "").await.expect(200);
+    assert_eq!(answer.json::<Vec<String>>(), ["a", "b"]);
+    // The examples are there as ever, and all are listed.
+    add(&terminal, "ada").await;
+    let status = json_of(&terminal.run(&["status", "--json"]).good());
+    let at = |node: &str, function: &str| {
+        let all = status.as_array().expect("a list").iter();
+        all.filter(|one| one["node"] == node && one["function"] == function).count()
+    };
+    for node in ["italy", "milan", "navigli"] {
+        assert_eq!((at(node, "greet"), at(node, "cart")), (1, 1), "{status}");
+    }
+
+    // A process that ends is started again, with its sessions.
+    let one = terminal.process_of("milan", "greet");
+    assert!(std::process::Command::new("kill").args(["-KILL", &one]).status().unwrap().success());
+    funicular_tests::tree::until("it serves again", async || {
+        let mut client = log(terminal.gateway("navigli", "greet"));
+        client.send(Method::GET, "/log", "").await.status == 200
+    })
+    .await;
+    assert_ne!(terminal.process_of("milan", "greet"), one);
+    let (code, lines) = up.stop();
+    assert_eq!(code, 0);
+    assert!(lines.iter().any(|line| line.starts_with("milan: greet ended with")), "{lines:?}");
+    assert_eq!(terminal.processes_of("greet"), [""; 0], "none is left");
+
+    let wrong = ["up", "--topology", "topology.yaml", "--function", "greet=./nowhere"];
+    terminal.run(&wrong).sentence(65, &["./nowhere is neither a crate"]);
+}
+
+#[tokio::test]
 async fn a_node_is_drained_by_command() {
     let terminal = Terminal::open();
     let up = terminal.up(&[]);

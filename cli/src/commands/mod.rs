@@ -7,6 +7,7 @@ mod generate;
 mod offload;
 mod onload;
 mod recover;
+mod retire;
 mod secret;
 mod status;
 mod survey;
@@ -44,6 +45,8 @@ pub(crate) enum Command {
     Onload(onload::Args),
     /// Take a node out of work: move every session to the nodes above, and wait
     Drain(drain::Args),
+    /// Take a node out of the tree: its sessions get another home
+    Retire(retire::Args),
     /// Go on without a node that will not come back, or let one in again
     Recover(recover::Args),
 }
@@ -68,6 +71,7 @@ pub(crate) fn run(command: Command, json: bool) -> Result<()> {
             Command::Offload(args) => offload::run(&args, json).await,
             Command::Onload(args) => onload::run(&args, json).await,
             Command::Drain(args) => drain::run(&args, json).await,
+            Command::Retire(args) => retire::run(&args, json).await,
             Command::Recover(args) => recover::run(&args, json).await,
         }
     };

@@ -1,9 +1,10 @@
 //! `funicular up`: a whole tree in one process, on this machine.
 
+mod own;
 mod redis;
 mod tree;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{Display, Formatter};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -78,6 +79,11 @@ pub(crate) struct Up {
     #[arg(long, value_name = "PATH", default_value = "redis-server")]
     redis_server: PathBuf,
 
+    /// Run a function of one's own on every node, as a process: the directory of its
+    /// crate, which is built, or a program. Goes before an example of the same name
+    #[arg(long, value_name = "NAME=DIR")]
+    function: Vec<own::Own>,
+
     /// Where keys, and with `--store redis` the data, are kept; created if missing
     #[arg(long, value_name = "DIR", default_value = ".funicular")]
     dir: PathBuf,
@@ -93,6 +99,12 @@ impl Up {
     async fn serve(self) -> Result<()> {
         if std::env::var_os("FUNICULAR_LOG").is_some() {
             start_logging();
+        }
+        let mut programs = BTreeMap::new();
+        for own in &self.function {
+            if programs.insert(own.name.clone(), own.program().await?).is_some() {
+                return Err(Failure::Usage(format!("`{}` is given twice", own.name)).into());
+            }
         }
         let (text, topology) = tree::load(self.topology.as_deref())?;
         let addresses = tree::addresses(&topology)?;
@@ -111,17 +123,29 @@ impl Up {
         // Not before it is certain that no other tree runs from here.
         tree::remember(&self.dir, &text)?;
         let site = Site { topology: Arc::new(topology), keys, store: self.store, stores };
+        let dir = self.dir.canonicalize()?;
+        let given = own::Site { topology: dir.join("topology.yaml"), secrets: dir };
+        let mut running = own::Running::default();
         let closing = CancellationToken::new();
         let mut assembled = Vec::new();
         let mut servers = Vec::new();
         for (node, listener) in listeners {
-            let functions = site.assemble(&node).await?;
+            let place = site.place(&node);
+            let mut bases = BTreeMap::new();
+            for (name, program) in &programs {
+                let base = running.start((name, program), &given, &place).await?;
+                bases.insert(name.clone(), base);
+            }
+            let processes = http::Processes::new(bases).map_err(Failure::Unavailable)?;
+            let functions = site.assemble(&node, |name| !programs.contains_key(name)).await?;
             let services: Vec<_> = functions.iter().map(|one| one.service.clone()).collect();
-            let router = http::gateway(services);
+            let router = http::gateway(services, processes);
             servers.push(tokio::spawn(serve_router(listener, router, closing.clone())));
             assembled.extend(functions);
         }
-        tree::print(&site.topology, &site.store.to_string());
+        let mut names: BTreeSet<FunctionName> = programs.into_keys().collect();
+        names.extend(functions().iter().filter_map(|(name, _)| FunctionName::new(name).ok()));
+        tree::print(&site.topology, &names, &site.store.to_string());
         println!("ready");
         terminated().await;
         println!("stopping");
@@ -129,6 +153,7 @@ impl Up {
         for server in servers {
             let _ = tokio::time::timeout(std::time::Duration::from_secs(5), server).await;
         }
+        running.stop().await;
         for one in assembled {
             one.stop().await;
         }
@@ -164,10 +189,27 @@ impl Site {
         url.map_or(StoreChoice::Memory, |url| StoreChoice::Redis { url, prefix })
     }
 
-    async fn assemble(&self, node: &NodeName) -> Result<Vec<Assembled>> {
+    /// The same for a process of its own.
+    fn place(&self, node: &NodeName) -> own::Place {
+        let (store, prefix) = match self.store_of(node) {
+            StoreChoice::Memory => ("memory".to_owned(), "f".to_owned()),
+            StoreChoice::Redis { url, prefix } => (url, prefix),
+        };
+        own::Place { node: node.clone(), store, prefix }
+    }
+
+    /// The example functions, as far as they are wanted.
+    async fn assemble(
+        &self,
+        node: &NodeName,
+        wanted: impl Fn(&FunctionName) -> bool,
+    ) -> Result<Vec<Assembled>> {
         let mut assembled = Vec::new();
         for (name, function) in functions() {
             let name = FunctionName::new(name).context("a function's name")?;
+            if !wanted(&name) {
+                continue;
+            }
             let store = self.store_of(node);
             let assembly = Assembly {
                 node: NodeConfig::new(node.clone(), name),

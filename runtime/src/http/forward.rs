@@ -87,7 +87,7 @@ fn lost(to: &NodeName, error: &reqwest::Error) -> Problem {
     if error.is_connect() { Problem::peer_unreachable(to) } else { Problem::outcome_unknown() }
 }
 
-fn end_to_end(mut headers: HeaderMap) -> HeaderMap {
+pub(super) fn end_to_end(mut headers: HeaderMap) -> HeaderMap {
     for name in OF_THE_CONNECTION {
         headers.remove(name);
     }

@@ -4,7 +4,7 @@
 //! errors included, goes out after it: gateways break answers that overtake a
 //! body.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::BodyExt;
 
 use super::problem::Problem;
+use super::processes::Processes;
 use super::service::Service;
 use super::{client_call, endpoints};
 use crate::session::FunctionName;
@@ -55,38 +56,54 @@ struct Single {
     service: Service,
 }
 
-/// Serves several functions at `/function/<fn>/…`, as a gateway does.
-pub fn gateway(services: impl IntoIterator<Item = Service>) -> Router {
+/// Serves several functions at `/function/<fn>/…`, as a gateway does: those of this
+/// process, and before them those of others.
+pub fn gateway(services: impl IntoIterator<Item = Service>, processes: Processes) -> Router {
     let by_name: BTreeMap<FunctionName, Service> = services
         .into_iter()
         .map(|service| (service.node.config().function.clone(), service))
         .collect();
-    Router::new().fallback(at_gateway).with_state(Arc::new(by_name))
+    let functions = Functions { by_name, processes };
+    Router::new().fallback(at_gateway).with_state(Arc::new(functions))
 }
 
-type Functions = Arc<BTreeMap<FunctionName, Service>>;
+struct Functions {
+    by_name: BTreeMap<FunctionName, Service>,
+    processes: Processes,
+}
 
-async fn at_gateway(State(functions): State<Functions>, request: Request<Body>) -> Response {
+impl Functions {
+    fn names(&self) -> BTreeSet<&FunctionName> {
+        self.by_name.keys().chain(self.processes.names()).collect()
+    }
+}
+
+async fn at_gateway(State(all): State<Arc<Functions>>, request: Request<Body>) -> Response {
+    let functions = &all.by_name;
     let path = request.uri().path();
     if path == "/healthz" {
         return plain(StatusCode::OK, "OK");
     }
     if path == "/system/functions" && *request.method() == Method::GET {
-        return listing(&functions);
+        return listing(&all);
     }
     let named = path.strip_prefix("/function/").map(|rest| match rest.split_once('/') {
         Some((name, rest)) => (name, format!("/{rest}")),
         None => (rest, "/".to_owned()),
     });
-    let found = named.and_then(|(name, rest)| {
-        Some((functions.get(&FunctionName::new(name).ok()?)?.clone(), rest))
-    });
+    let named = named.and_then(|(name, rest)| Some((FunctionName::new(name).ok()?, rest)));
+    if let Some((name, _)) = &named
+        && all.processes.has(name)
+    {
+        return all.processes.pass_on(name, request).await;
+    }
+    let found = named.and_then(|(name, rest)| Some((functions.get(&name)?.clone(), rest)));
     match found {
         Some((service, path)) => serve(&service, path, request).await,
         None => {
             // The body first, as everywhere.
             let _ = request.into_body().collect().await;
-            let names: Vec<_> = functions.keys().map(FunctionName::as_str).collect();
+            let names: Vec<_> = all.names().into_iter().map(FunctionName::as_str).collect();
             plain(
                 StatusCode::NOT_FOUND,
                 &format!("no such function; there are /function/{}\n", names.join(", /function/")),
@@ -96,16 +113,18 @@ async fn at_gateway(State(functions): State<Functions>, request: Request<Body>) 
 }
 
 /// OpenFaaS's own list of functions, as far as tools read it.
-fn listing(functions: &Functions) -> Response {
-    let list: Vec<_> = functions
-        .values()
-        .map(|service| {
+fn listing(all: &Functions) -> Response {
+    let here = all.by_name.values().next().map(|service| service.node.here().clone());
+    let list: Vec<_> = all
+        .names()
+        .into_iter()
+        .map(|name| {
             serde_json::json!({
-                "name": service.node.config().function,
+                "name": name,
                 "namespace": "openfaas-fn",
                 "replicas": 1,
                 "availableReplicas": 1,
-                "labels": {"com.funicular.location": service.node.here()},
+                "labels": {"com.funicular.location": here},
             })
         })
         .collect();

@@ -49,6 +49,8 @@ struct Learned {
     create: bool,
     /// The token names a session that there is no more.
     void: bool,
+    /// Home does not know more than the pointer here, or does not answer.
+    asked_home: bool,
 }
 
 impl Node {
@@ -160,7 +162,15 @@ impl Node {
             Begin::Busy(_) => Ok(None),
             Begin::Redirect { life, epoch, to, since } => {
                 let age = now.saturating_sub(since);
-                let to = self.resolve_pointer(entering.session, &life, epoch, &to, age).await;
+                let to = match learned.asked_home {
+                    true => Some(to),
+                    false => self.resolve_pointer(entering.session, &life, epoch, &to, age).await,
+                };
+                // Asking may have taken long: the pointer is read again.
+                let Some(to) = to else {
+                    learned.asked_home = true;
+                    return Ok(None);
+                };
                 self.redirect(entering.session, &life, epoch, to).map(Some)
             }
             Begin::Expired { life, epoch } => {

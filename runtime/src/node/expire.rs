@@ -129,7 +129,7 @@ impl Node {
     /// A pointer away from home goes once home knows an epoch at least as new
     /// (rule 4). One at home is confirmed where it leads: it goes only if that node
     /// knows nothing of the session any more, which an owner forgets last.
-    async fn age_pointer(&self, session: &SessionId, before: Millis) -> Outcome<()> {
+    pub(super) async fn age_pointer(&self, session: &SessionId, before: Millis) -> Outcome<()> {
         let snapshot = self.snapshot(session).await?;
         let Some(Record::Moved { life, epoch, to, since }) = &snapshot.slot.record else {
             return Ok(());

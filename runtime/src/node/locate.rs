@@ -78,7 +78,8 @@ impl Node {
     }
 
     /// Where a pointer leads. Away from home an old pointer asks home first, so
-    /// that redirects end: epochs only grow along the way.
+    /// that redirects end: epochs only grow along the way. `None` if home was asked in
+    /// vain: then it leads where it leads by now.
     pub(super) async fn resolve_pointer(
         &self,
         session: &SessionId,
@@ -86,10 +87,10 @@ impl Node {
         epoch: Epoch,
         to: &NodeName,
         age: Millis,
-    ) -> NodeName {
+    ) -> Option<NodeName> {
         let fresh = u64::try_from(self.config.pointer_fresh.as_millis()).unwrap_or(u64::MAX);
         if life.home == *self.here() || life.home == *to || age < fresh {
-            return to.clone();
+            return Some(to.clone());
         }
         match self.ask_home(session, life, epoch).await {
             Ok(Some((known, place))) if place != *self.here() => {
@@ -97,9 +98,9 @@ impl Node {
                 if let Err(failure) = self.step(session, &event, Durability::Eventual).await {
                     tracing::debug!(node = %self.here(), %failure, "a pointer stays as it is");
                 }
-                place
+                Some(place)
             }
-            _ => to.clone(),
+            _ => None,
         }
     }
 

@@ -15,6 +15,7 @@
 //! - `expire`: idle sessions and old pointers end
 //! - `detached`: work that runs to its end, whoever waits for it
 //! - `drain`: an operator takes the node out of work
+//! - `retire`: a node is taken out of the tree
 //! - `retree`: the tree changes while the node is at work
 //! - `moves`: how many moves go on at once
 //! - `lines`, `leases`, `local`: what this process remembers while it runs
@@ -41,6 +42,7 @@ mod offload;
 mod outbox;
 mod pull;
 mod recover;
+mod retire;
 mod retree;
 mod run;
 mod source;
@@ -93,6 +95,8 @@ pub struct Inner {
     topology: RwLock<Arc<Topology>>,
     /// Why a newer tree is not taken.
     topology_refused: Mutex<Option<String>>,
+    /// It goes out of the tree, and creates no sessions; the store has the truth.
+    closed: AtomicBool,
     lines: Arc<Lines>,
     leases: Arc<Leases>,
     local: Arc<Local>,
@@ -170,6 +174,7 @@ impl Node {
             machine: parts.machine,
             topology: RwLock::new(parts.topology),
             topology_refused: Mutex::default(),
+            closed: AtomicBool::new(false),
             lines: Lines::new(),
             leases: Arc::default(),
             local: Arc::default(),
@@ -235,7 +240,8 @@ impl Node {
 
     /// Whether this node creates sessions for clients.
     fn is_entry(&self) -> bool {
-        self.topology().node(self.here()).is_some_and(|node| node.entry)
+        !self.closed.load(Ordering::Relaxed)
+            && self.topology().node(self.here()).is_some_and(|node| node.entry)
     }
 
     fn is_barred(&self, node: &NodeName) -> bool {

@@ -72,6 +72,7 @@ impl Node {
         let counts = self.store.counts().await.inspect_err(notice)?;
         let pending = self.store.pending(most).await.inspect_err(notice)?;
         self.refresh_barred().await?;
+        self.refresh_closed().await?;
         self.resident.store(counts.resident, Ordering::Relaxed);
         crate::metrics::counted(&self.config, counts);
         let long = self.config.recovery_interval;

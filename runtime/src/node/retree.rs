@@ -8,17 +8,14 @@ use std::sync::Arc;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 
+use super::retire::{ALL, EVER};
 use super::{Node, Outcome};
 use crate::peers::messages::TopologyStatus;
-use crate::session::{Millis, NodeName, Record, SessionId, Slot};
+use crate::session::{NodeName, Record, SessionId, Slot};
 use crate::topology::{Change, Topology};
 
 /// Records that are looked at at once.
 const AT_ONCE: usize = 32;
-/// All of them, in a number that every store reads.
-const ALL: usize = i32::MAX as usize;
-/// Later than anything a store's clock says.
-const EVER: Millis = i64::MAX as u64 >> 8;
 
 impl Node {
     /// Replaces the tree, unless a session would be left behind: the error says which
@@ -149,8 +146,6 @@ fn names(slot: &Slot) -> Vec<&NodeName> {
             names.extend(unsettled);
         }
         Some(Record::Migrating { life, transfer, .. }) => names.extend([&life.home, &transfer.to]),
-        // A pointer away from home leads a client on; without its home it is no use to
-        // anybody, and it ages.
         Some(Record::Moved { life, to, .. }) => names.extend([&life.home, to]),
         Some(Record::Expired { life, .. }) => names.push(&life.home),
         None => {}

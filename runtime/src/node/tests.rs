@@ -8,6 +8,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::FutureExt;
 use parking_lot::Mutex;
 
 use super::{Answer, Call, Failure, Node, NodeConfig, Offload, Outcome, Parts, ThisMachine};
@@ -15,9 +16,9 @@ use crate::edge_db::{EdgeDb, ReadDb};
 use crate::function::{Function, Request, Response, Result as Handled};
 use crate::peers::messages::{DrainAction, DrainState, MigrateCall, Phase};
 use crate::peers::{PeerAnswer, PeerCall, PeerError, Peers};
-use crate::protocol::Refusal;
+use crate::protocol::{Event, Refusal};
 use crate::session::{FunctionName, Life, NodeName, Nonce, Page, Pull, Record, SessionId};
-use crate::store::{SessionStore, StoreScope, WindowLimits};
+use crate::store::{Durability, SessionStore, StoreScope, WindowLimits};
 use crate::topology::Topology;
 use lagging::Lagging;
 
@@ -311,6 +312,31 @@ async fn rule_5_a_session_that_came_home_past_a_pointer_counts_from_when_that_is
     assert!(is_other_life(&tree.offload("brera").await));
     tokio::time::advance(Duration::from_millis(1001)).await;
     assert_eq!(tree.offload("brera").await.unwrap(), "milan");
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_5_a_pointer_that_changed_while_home_was_asked_leads_where_it_leads_now() {
+    let tree = Tree::start(|config| config.pointer_fresh = Duration::from_secs(1));
+    tree.write("navigli", "one").await;
+    assert_eq!(tree.offload("navigli").await.unwrap(), "milan");
+    tree.loses(|_, call| call.endpoint == "update-session");
+    assert_eq!(tree.offload("milan").await.unwrap(), "italy");
+    tokio::time::advance(Duration::from_secs(5)).await;
+    // While milan waits for home in vain, the session goes on and milan hears of it.
+    let life = tree.attempt("italy", "navigli", 1).await.life();
+    let milan = Arc::clone(&tree.stores[&name("milan")]);
+    tree.loses(move |_, call| {
+        let event = Event::Refresh { life: life.clone(), epoch: 9, to: name("navigli") };
+        let id = session();
+        let step = milan.step(&id, &event, Durability::Eventual);
+        step.now_or_never().unwrap().unwrap().unwrap();
+        call.endpoint == "test-function"
+    });
+    let answer = tree.ask("milan", Request::get("/log")).await.unwrap();
+    assert!(
+        matches!(&answer, Answer::Redirect { to, .. } if to.as_str() == "navigli"),
+        "{answer:?}"
+    );
 }
 
 #[tokio::test(start_paused = true)]

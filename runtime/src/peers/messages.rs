@@ -436,6 +436,38 @@ pub struct DrainReason {
     pub sessions: u64,
 }
 
+/// `POST /_/retire`: a node is taken out of the tree, step by step, at all nodes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RetireCall {
+    /// The node that goes.
+    pub node: NodeName,
+    /// What to do for that.
+    pub step: RetireStep,
+}
+
+/// What a node does so that one, itself or another, can go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RetireStep {
+    /// The node itself: create no sessions any more.
+    Close,
+    /// The node itself: create sessions again.
+    Open,
+    /// Another: become the home of the sessions here that have theirs there.
+    Rehome,
+    /// Another: forget pointers that lead there or have their home there.
+    Forget,
+}
+
+/// The answer to `retire`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RetireAnswer {
+    /// Sessions that have their home here now, or pointers that are forgotten.
+    pub done: u64,
+    /// Those that could not be done just now; call again.
+    pub left: u64,
+}
+
 /// `POST /_/recover`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RecoverCall {

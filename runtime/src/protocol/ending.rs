@@ -87,6 +87,44 @@ pub(super) fn expire(
     }
 }
 
+/// The old life ends here as if it had expired, and the new one has its data. So it has
+/// to be as quiet as for expiry (rule 4); messages that wait may wait on. The epoch goes
+/// up: what was seen of the old life is not taken for the new one's.
+pub(super) fn rehome(
+    slot: &Slot,
+    here: &NodeName,
+    now: Millis,
+    life: &Life,
+    new: &Life,
+) -> Result<Step, Refusal> {
+    if new.home != *here || new == life {
+        return Err(Refusal::OtherLife);
+    }
+    match &slot.record {
+        Some(Record::Owned { life: own, epoch, intent, unsettled, untold: _ }) if own == life => {
+            let moves = intent.is_some() || unsettled.is_some() || slot.pull.is_some();
+            if moves || slot.live_lease(now).is_some() || slot.freeze_waits(now) {
+                return Err(Refusal::InUse);
+            }
+            let record = Record::Owned {
+                life: new.clone(),
+                epoch: epoch + 1,
+                intent: None,
+                unsettled: None,
+                untold: false,
+            };
+            let next =
+                Slot { record: Some(record), lease: None, freeze_until: None, ..slot.clone() };
+            Ok(Step::changed(next, Payload::Keep))
+        }
+        Some(record) if record.life() == new => Ok(Step::unchanged(slot)),
+        Some(Record::Moved { to, .. }) => Err(Refusal::NotOwner { to: Some(to.clone()) }),
+        Some(Record::Migrating { .. }) => Err(Refusal::InUse),
+        Some(_) => Err(Refusal::OtherLife),
+        None => Ok(Step::unchanged(slot)),
+    }
+}
+
 pub(super) fn expiry_told(slot: &Slot, told: Epoch) -> Step {
     match &slot.record {
         Some(Record::Expired { epoch, .. }) if *epoch == told => {

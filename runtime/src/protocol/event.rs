@@ -103,6 +103,14 @@ pub enum Event {
         /// A moment on the store's clock.
         unused_since: Millis,
     },
+    /// Owner: the session's home is taken out of the tree; this node becomes its home,
+    /// and the session begins a new life with all that it has.
+    Rehome {
+        /// The life that ends.
+        life: Life,
+        /// The life that begins, whose home is this node.
+        new: Life,
+    },
     /// Owner: home acknowledged the expiry.
     ExpiryTold {
         /// The last epoch.

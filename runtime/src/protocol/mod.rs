@@ -58,6 +58,7 @@ pub fn step(slot: &Slot, here: &NodeName, now: Millis, event: &Event) -> Result<
         Event::HomeExpired { life, epoch } => ending::home_expired(slot, life, *epoch),
         Event::Told { epoch } => Ok(ending::told(slot, *epoch)),
         Event::Expire { unused_since } => ending::expire(slot, here, now, *unused_since),
+        Event::Rehome { life, new } => ending::rehome(slot, here, now, life, new),
         Event::ExpiryTold { epoch } => Ok(ending::expiry_told(slot, *epoch)),
         Event::Age { epoch, since } => ending::age(slot, here, *epoch, *since),
         Event::Refresh { life, epoch, to } => {

@@ -13,6 +13,7 @@ use std::fmt::Write;
 
 use serde::Deserialize;
 
+use super::write::quoted;
 use super::{Fault, Topology, TopologyError};
 
 #[derive(Deserialize)]
@@ -100,18 +101,6 @@ fn write_area(area: &Area, depth: usize, text: &mut String, faults: &mut Vec<Fau
 fn node_name(area: &str) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
     area.trim().chars().map(plain).collect::<String>().trim_matches('-').to_owned()
-}
-
-/// A double-quoted scalar: JSON's strings are YAML's.
-fn quoted(text: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:".contains(c);
-    if !text.is_empty()
-        && text.starts_with(|c: char| c.is_ascii_alphabetic())
-        && text.chars().all(plain)
-    {
-        return text.to_owned();
-    }
-    serde_json::to_string(text).unwrap_or_default()
 }
 
 #[cfg(test)]

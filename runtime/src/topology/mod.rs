@@ -23,6 +23,7 @@ mod import;
 mod parse;
 #[cfg(test)]
 mod tests;
+mod write;
 mod yaml;
 
 use std::collections::BTreeMap;

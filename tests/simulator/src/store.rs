@@ -762,6 +762,7 @@ fn name(event: &Event) -> &'static str {
         Event::HomeExpired { .. } => "home expired",
         Event::Told { .. } => "told",
         Event::Expire { .. } => "expire",
+        Event::Rehome { .. } => "rehome",
         Event::ExpiryTold { .. } => "expiry told",
         Event::Age { .. } => "age",
         Event::Refresh { .. } => "refresh",

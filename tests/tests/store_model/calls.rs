@@ -115,6 +115,10 @@ pub(crate) enum Call {
     Expire {
         always: bool,
     },
+    Rehome {
+        life: u8,
+        new: u8,
+    },
     ExpiryTold {
         epoch: u8,
     },
@@ -196,6 +200,7 @@ fn doubts() -> impl Strategy<Value = Call> {
         1 => (few(), epoch()).prop_map(|(life, epoch)| Call::HomeExpired { life, epoch }),
         1 => epoch().prop_map(|epoch| Call::Told { epoch }),
         2 => any::<bool>().prop_map(|always| Call::Expire { always }),
+        2 => (few(), few()).prop_map(|(life, new)| Call::Rehome { life, new }),
         1 => epoch().prop_map(|epoch| Call::ExpiryTold { epoch }),
         1 => (any::<bool>(), epoch()).prop_map(|(right, epoch)| Call::Age { right, epoch }),
         1 => (few(), epoch(), few()).prop_map(|(life, epoch, to)| Call::Refresh { life, epoch, to }),

@@ -86,6 +86,7 @@ pub(crate) fn event(call: &Call, at: &Snapshot) -> Option<Event> {
         Call::Expire { always } => {
             Event::Expire { unused_since: if always { u64::MAX } else { 0 } }
         }
+        Call::Rehome { life: of, new } => Event::Rehome { life: owned(of), new: life(new) },
         Call::ExpiryTold { epoch } => Event::ExpiryTold { epoch: epoch.into() },
         Call::Age { right, epoch } => match &at.slot.record {
             Some(Record::Moved { epoch, since, .. }) if right => {

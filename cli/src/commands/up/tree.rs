@@ -1,14 +1,14 @@
 //! Which tree, at which addresses, and how it looks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use funicular::session::NodeName;
+use funicular::session::{FunctionName, NodeName};
 use funicular::topology::{Node, Topology};
 
-use super::{functions, options};
+use super::options;
 use crate::exit::Failure;
 use crate::output;
 
@@ -61,7 +61,7 @@ fn address(node: &Node) -> Result<SocketAddr, Failure> {
 }
 
 /// Prints the nodes as a table, root first.
-pub(super) fn print(topology: &Topology, store: &str) {
+pub(super) fn print(topology: &Topology, functions: &BTreeSet<FunctionName>, store: &str) {
     let rows: Vec<Vec<String>> = topology
         .nodes()
         .map(|node| {
@@ -77,7 +77,7 @@ pub(super) fn print(topology: &Topology, store: &str) {
         })
         .collect();
     println!("{}", output::table(&["NODE", "LEVEL", "PARENT", "GATEWAY", "ENTRY"], &rows));
-    let names: Vec<_> = functions().iter().map(|(name, _)| format!("/function/{name}")).collect();
+    let names: Vec<_> = functions.iter().map(|name| format!("/function/{name}")).collect();
     println!("\nfunctions {} at every node; store: {store}", names.join(", "));
 }
 

@@ -10,6 +10,7 @@ mod offload_session;
 mod onload_session;
 mod receive_propagate;
 mod recover;
+mod retire;
 mod set_offload_status;
 mod status;
 mod test_function;
@@ -195,6 +196,7 @@ async fn route(endpoint: &str, call: &Signed<'_>) -> Answered {
         "set-offload-status" => set_offload_status::handle(call).await,
         "test-function" => test_function::handle(call).await,
         "drain" => drain::handle(call).await,
+        "retire" => retire::handle(call).await,
         "recover" => recover::handle(call).await,
         "status" => status::handle(call).await,
         other => Err(Problem::no_such_route(&format!("/_/{other}")).into()),

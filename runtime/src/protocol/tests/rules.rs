@@ -1,6 +1,8 @@
 //! Each rule of `docs/protocol.md`, by number.
 
-use crate::protocol::{Access, Begin, BeginAsk, Busy, Event, Payload, Refusal, Reply, begin, step};
+use crate::protocol::{
+    Access, Begin, BeginAsk, Busy, Event, Payload, Refusal, Reply, begin, step, violations,
+};
 use crate::session::{
     Epoch, Incarnation, Lease, LeaseId, Life, Millis, NodeName, Nonce, Pull, Record, Slot, Transfer,
 };
@@ -54,6 +56,57 @@ fn pull(life: Life, next_epoch: Epoch) -> Pull {
 
 fn open(pull: &Pull) -> Slot {
     Slot { pull: Some(pull.clone()), ..Slot::default() }
+}
+
+#[test]
+fn rule_4_only_a_quiet_owner_becomes_a_new_home() {
+    let old = life(1);
+    let new = Life { home: name("middle"), incarnation: Incarnation(9) };
+    let rehome = Event::Rehome { life: old.clone(), new: new.clone() };
+    let mut told = owned(3);
+    if let Some(Record::Owned { untold, .. }) = &mut told.record {
+        *untold = true;
+    }
+    told.outbox = 2;
+    let done = at("middle", &told, &rehome).expect("it is quiet");
+    assert_eq!((done.payload, done.reply), (Payload::Keep, Reply::Changed));
+    let record =
+        Record::Owned { life: new.clone(), epoch: 4, intent: None, unsettled: None, untold: false };
+    assert_eq!(done.slot, Slot { outbox: 2, ..slot(record) });
+    assert!(violations(&done.slot, &name("middle")).is_empty());
+    // Again is nothing; what is late of the old life finds another one.
+    assert_eq!(at("middle", &done.slot, &rehome).map(|step| step.reply), Ok(Reply::Unchanged));
+    let agree = Event::Agree { life: old.clone(), transfer: to_root(5) };
+    assert!(at("middle", &done.slot, &agree).is_err());
+    let ask = Event::Ask { life: old.clone(), transfer: to_root(4) };
+    assert_eq!(at("middle", &done.slot, &ask).map(|step| step.reply), Ok(Reply::NotInstalled));
+    assert_eq!(at("middle", &done.slot, &ask).map(|step| step.slot), Ok(done.slot.clone()));
+    for epoch in [3, 4, 5] {
+        for event in [Event::Told { epoch }, Event::Settled { epoch }, Event::ExpiryTold { epoch }]
+        {
+            assert_eq!(
+                at("middle", &done.slot, &event).map(|step| step.slot),
+                Ok(done.slot.clone())
+            );
+        }
+    }
+    let ended = Event::HomeExpired { life: old.clone(), epoch: 9 };
+    assert_eq!(at("middle", &done.slot, &ended).map(|step| step.slot), Ok(done.slot.clone()));
+
+    // Somebody may still ask about it, or runs in it.
+    let leased = Slot { lease: Some(Lease { id: LeaseId(1), until: NOW + 1 }), ..owned(3) };
+    let freezing = Slot { freeze_until: Some(NOW + 1), ..owned(3) };
+    for busy in [agreed(3), unsettled(3), migrating(3), leased, freezing] {
+        assert_eq!(at("middle", &busy, &rehome).map(|step| step.reply), Err(Refusal::InUse));
+    }
+    let pointer = moved(old.clone(), 3, "root");
+    let elsewhere = Err(Refusal::NotOwner { to: Some(name("root")) });
+    assert_eq!(at("middle", &pointer, &rehome).map(|step| step.reply), elsewhere);
+    // Only this node can become the home, and only of the life that is meant.
+    let other = Event::Rehome { life: life(2), new: new.clone() };
+    for (here, event) in [("root", &rehome), ("middle", &other)] {
+        assert_eq!(at(here, &owned(3), event).map(|step| step.reply), Err(Refusal::OtherLife));
+    }
 }
 
 fn at(here: &str, slot: &Slot, event: &Event) -> Result<crate::protocol::Step, Refusal> {

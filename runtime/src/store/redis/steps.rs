@@ -192,7 +192,7 @@ fn compared(event: &Event, step: &Step) -> impl Iterator<Item = usize> {
     let volatile: &[usize] = match (event, &step.reply) {
         // It makes the next request wait, whether or not one is there right now.
         (_, Reply::FreezeWaits) => &[],
-        (Event::Freeze { .. }, _) => &[encode::L],
+        (Event::Freeze { .. } | Event::Rehome { .. }, _) => &[encode::L],
         (Event::Expire { .. }, _) => &[encode::L, encode::A, encode::X],
         _ => &[],
     };

@@ -1,0 +1,253 @@
+//! What is shipped to authors and operators: the template, the stack file, the compose
+//! tree. Their images are another matter: `container_contract` and `containers`.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use funicular::topology::Topology;
+use funicular_tests::containers::image::{checkout, lay_out, pull_template};
+use serde_json::Value;
+
+fn read(path: &str) -> String {
+    fs::read_to_string(checkout().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// YAML with its merges done, as a schema sees it.
+fn yaml(path: &str) -> Value {
+    let mut value: serde_yaml_ng::Value = serde_yaml_ng::from_str(&read(path)).expect("YAML");
+    // What is merged may have merges of its own.
+    for _ in 0..2 {
+        value.apply_merge().expect("its merges");
+    }
+    serde_json::to_value(value).expect("as JSON")
+}
+
+fn keys(value: &Value) -> BTreeSet<&str> {
+    value.as_object().expect("a map").keys().map(String::as_str).collect()
+}
+
+/// All files below a folder, by their paths in it.
+fn files(dir: &Path) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for entry in fs::read_dir(dir).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        let name = path.file_name().expect("a name").to_string_lossy().into_owned();
+        if path.is_dir() {
+            found.extend(files(&path).into_iter().map(|below| format!("{name}/{below}")));
+        } else {
+            found.insert(name);
+        }
+    }
+    found
+}
+
+/// The settings of a section of a manifest.
+fn section<'a>(manifest: &'a str, name: &str) -> BTreeSet<&'a str> {
+    let body = manifest.split_once(&format!("\n[{name}]\n")).expect(name).1;
+    let lines = body.lines().take_while(|line| !line.starts_with('['));
+    lines.filter(|line| !line.is_empty() && !line.starts_with('#')).collect()
+}
+
+fn functions() -> BTreeSet<String> {
+    let entries = fs::read_dir(checkout().join("functions")).expect("the functions");
+    let names = entries.map(|entry| entry.expect("an entry").file_name());
+    names.map(|name| name.to_string_lossy().into_owned()).collect()
+}
+
+#[test]
+fn a_function_builds_in_an_image_as_in_the_workspace() {
+    let (ours, theirs) = (read("Cargo.toml"), read("templates/rust-offloadable/Cargo.toml"));
+    assert_eq!(section(&ours, "patch.crates-io"), section(&theirs, "patch.crates-io"));
+    assert!(section(&theirs, "profile.release").is_superset(&section(&ours, "profile.release")));
+    let resolver = |text| -> Option<String> {
+        section(text, "workspace")
+            .into_iter()
+            .find(|line| line.starts_with("resolver"))
+            .map(Into::into)
+    };
+    assert!(ours.starts_with("[workspace]\nresolver = \"3\"\n"), "{ours}");
+    assert_eq!(resolver(&theirs).as_deref(), Some("resolver = \"3\""));
+    assert_eq!(read("templates/rust-offloadable/tested.lock"), read("Cargo.lock"));
+}
+
+#[test]
+fn the_template_is_pulled_as_real_files() {
+    let author = tempfile::tempdir().expect("a folder");
+    pull_template(author.path());
+    let template = author.path().join("template/rust-offloadable");
+    let there = files(&template);
+    for path in ["Dockerfile", ".dockerignore", "template.yml", "Cargo.toml", "tested.lock"] {
+        assert!(there.contains(path), "{path}: {there:?}");
+    }
+    assert!(there.contains("runtime/src/lib.rs") && there.contains("runtime/Cargo.toml"));
+    // It is laid under every author's folder: another file would end up in all of them.
+    let function = ["Cargo.toml", "src/lib.rs", "src/main.rs"].map(String::from);
+    assert_eq!(files(&template.join("function")), function.into());
+
+    let about = yaml("templates/rust-offloadable/template.yml");
+    assert_eq!(about["language"], "rust-offloadable");
+    assert_eq!(keys(&about), ["fprocess", "language", "welcome_message"].into());
+    assert!(
+        read("templates/rust-offloadable/.dockerignore").lines().any(|line| line == "**/target")
+    );
+}
+
+/// An author's first steps: `faas-cli new`, what it then says, and `cargo`.
+#[test]
+fn the_welcome_message_leads_to_the_runtime() {
+    let author = tempfile::tempdir().expect("a folder");
+    pull_template(author.path());
+    let function = author.path().join("template/rust-offloadable/function");
+    assert!(
+        Command::new("cp")
+            .args(["-r"])
+            .arg(function)
+            .arg(author.path().join("greet"))
+            .status()
+            .is_ok()
+    );
+    let about = yaml("templates/rust-offloadable/template.yml");
+    let message = about["welcome_message"].as_str().expect("a message");
+    let commands: Vec<_> = message.lines().filter_map(|line| line.strip_prefix("  ")).collect();
+    let run = |program: &str, arguments: &[&str], dir: &Path| {
+        let output =
+            Command::new(program).args(arguments).current_dir(dir).output().expect(program);
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{program} {arguments:?}: {errors}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    run("sh", &["-euc", &commands.join("\n")], author.path());
+    let greet = author.path().join("greet");
+    fs::copy(checkout().join("Cargo.lock"), greet.join("Cargo.lock")).expect("a copy");
+    let metadata = run(env!("CARGO"), &["metadata", "--offline", "--format-version", "1"], &greet);
+    let runtime =
+        author.path().canonicalize().expect("a path").join("template/rust-offloadable/runtime");
+    assert!(metadata.contains(&runtime.join("Cargo.toml").display().to_string()), "{metadata}");
+}
+
+/// `faas-cli` ignores what it does not know, so that a wrong word is never noticed.
+const FUNCTION_KEYS: [&str; 11] = [
+    "lang",
+    "handler",
+    "image",
+    "environment",
+    "secrets",
+    "labels",
+    "annotations",
+    "limits",
+    "requests",
+    "readonly_root_filesystem",
+    "build_args",
+];
+
+#[test]
+fn the_stack_has_every_function_with_what_it_needs() {
+    let stack = yaml("stack.yml");
+    assert_eq!(keys(&stack), ["configuration", "functions", "provider", "version"].into());
+    let names: BTreeSet<_> = keys(&stack["functions"]).into_iter().map(String::from).collect();
+    assert_eq!(names, functions());
+    for name in &names {
+        let function = &stack["functions"][name];
+        assert!(keys(function).is_subset(&FUNCTION_KEYS.into()), "{name}: {function}");
+        assert_eq!(function["lang"], "rust-offloadable");
+        assert_eq!(function["handler"], format!("./functions/{name}"));
+        assert_eq!(
+            function["secrets"],
+            serde_json::json!(["session-peer-key", "session-operator-key"])
+        );
+        assert_eq!(function["readonly_root_filesystem"], true);
+        for size in ["memory", "cpu"] {
+            assert!(function["limits"][size].is_string(), "{name}: {function}");
+            assert!(function["requests"][size].is_string(), "{name}: {function}");
+        }
+        let environment = function["environment"].as_object().expect("a map");
+        assert_eq!(environment["FUNICULAR_FUNCTION"], **name);
+        for setting in ["LOCATION_ID", "FUNICULAR_TOPOLOGY", "FUNICULAR_STORE", "exec_timeout"] {
+            assert!(environment.contains_key(setting), "{name}: {setting}");
+        }
+        // As faas-cli and the gateway want them, all values are texts.
+        assert!(environment.values().all(Value::is_string), "{name}: {environment:?}");
+        let documented = read("docs/configuration.md");
+        for setting in environment.keys() {
+            assert!(documented.contains(&format!("| `{setting}` |")), "{setting}");
+        }
+    }
+}
+
+/// `faas-cli build --shrinkwrap`: every context is complete, and its runtime the one in it.
+#[test]
+fn every_context_of_the_stack_resolves() {
+    let author = tempfile::tempdir().expect("a folder");
+    pull_template(author.path());
+    for name in functions() {
+        let handler = checkout().join("functions").join(&name);
+        let context = lay_out(author.path(), &handler, &name);
+        fs::copy(context.join("tested.lock"), context.join("Cargo.lock")).expect("a copy");
+        let output = Command::new(env!("CARGO"))
+            .args(["metadata", "--offline", "--format-version", "1"])
+            .current_dir(&context)
+            .output()
+            .expect("cargo runs");
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{name}: {errors}");
+        let metadata: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        let packages = metadata["packages"].as_array().expect("a list");
+        let ours: Vec<_> = packages.iter().filter(|package| package["source"].is_null()).collect();
+        let paths: BTreeSet<_> = ours
+            .iter()
+            .map(|package| PathBuf::from(package["manifest_path"].as_str().expect("a path")))
+            .collect();
+        let context = context.canonicalize().expect("a path");
+        let expected = ["function/Cargo.toml", "runtime/Cargo.toml"].map(|path| context.join(path));
+        assert_eq!(paths, expected.into(), "{name}");
+    }
+}
+
+#[test]
+fn the_compose_file_follows_its_schema() {
+    let schema: Value =
+        serde_json::from_str(&read("tests/schemas/compose/compose_spec.json")).expect("JSON");
+    let schema = jsonschema::validator_for(&schema).expect("a schema");
+    let compose = yaml("topology/compose/docker-compose.yml");
+    let faults: Vec<_> = schema.iter_errors(&compose).map(|fault| fault.to_string()).collect();
+    assert!(faults.is_empty(), "{faults:#?}");
+    // It does notice.
+    let mut wrong = compose.clone();
+    wrong["services"]["milan"]["helthcheck"] = Value::Null;
+    assert!(!schema.is_valid(&wrong));
+}
+
+#[test]
+fn the_compose_tree_is_the_one_of_its_topology() {
+    let topology = Topology::parse(&read("topology/compose/topology.yaml")).expect("a topology");
+    let compose = yaml("topology/compose/docker-compose.yml");
+    let services = &compose["services"];
+    let mut expected = BTreeSet::from(["keys".to_owned()]);
+    for node in topology.nodes() {
+        let name = node.name.as_str();
+        let redis = &services[format!("{name}-redis")];
+        assert!(redis["command"].as_str().is_some_and(|line| line.contains("--appendonly yes")));
+        assert_eq!(keys(&redis["networks"]), [name].into(), "a Redis is for its node alone");
+        let published = services[name]["ports"][0].as_str().expect("a port");
+        let port = node.gateway.rsplit_once(':').expect("a port").1;
+        assert_eq!(published, format!("${{{}:-127.0.0.1:{port}}}:8080", name.to_uppercase()));
+        for function in ["cart", "cdn"] {
+            let service = &services[format!("{name}-{function}")];
+            assert_eq!(service["environment"]["LOCATION_ID"], name);
+            assert_eq!(service["environment"]["FUNICULAR_FUNCTION"], function);
+            assert_eq!(service["read_only"], true);
+            expected.insert(format!("{name}-{function}"));
+        }
+        expected.extend([name.to_owned(), format!("{name}-redis")]);
+    }
+    let there: BTreeSet<_> = keys(services).into_iter().map(String::from).collect();
+    assert_eq!(there, expected);
+    for (name, service) in services.as_object().expect("a map") {
+        if name != "keys" {
+            assert_eq!(service["restart"], "unless-stopped", "{name}");
+            assert!(service["healthcheck"]["test"].is_array(), "{name}");
+        }
+    }
+}
