@@ -36,8 +36,9 @@ impl Log {
     }
 
     async fn give(&self, _: Request, db: &mut EdgeDb) -> Result<Response> {
+        let taken = db.get("taken").await?.is_some();
         db.delete("taken")?;
-        Ok(Response::text("given"))
+        Ok(Response::text(taken.to_string()))
     }
 
     async fn all(&self, _: Request, db: &ReadDb) -> Result<Response> {

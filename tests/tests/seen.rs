@@ -232,7 +232,8 @@ async fn g2_a_commit_is_not_added_to_what_was_seen_before_its_lease() {
     let store = replica(&bench).await;
     let look = ask(Access::Read);
     let mut late = std::pin::pin!(store.begin(&id, &look));
-    let asked = std::future::poll_fn(|context| Poll::Ready(late.as_mut().poll(context).is_pending()));
+    let asked =
+        std::future::poll_fn(|context| Poll::Ready(late.as_mut().poll(context).is_pending()));
     assert!(asked.await);
     store.now().await.unwrap();
     bench.write(&id, vec![append("l", "theirs")]).await;

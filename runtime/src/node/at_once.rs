@@ -39,7 +39,7 @@ enum Leased {
     /// It is not.
     Changed,
     /// The request is answered without its handler.
-    Answered(Answer),
+    Answered(Box<Answer>),
 }
 
 impl Node {
@@ -118,7 +118,7 @@ impl Node {
         let lease = match self.lease(call, entering, line, session).await? {
             Leased::Same(lease) => lease,
             Leased::Changed => return Ok(None),
-            Leased::Answered(answer) => return Ok(Some(answer)),
+            Leased::Answered(answer) => return Ok(Some(*answer)),
         };
         let kept = self.leases.keep(entering.session, lease);
         let _ = gate.set(());
@@ -186,10 +186,11 @@ impl Node {
                 self.release(entering.session, lease).await;
                 Ok(Leased::Changed)
             }
-            Entered::Redirect { to, token } => Ok(Leased::Answered(Answer::Redirect { to, token })),
-            Entered::Replay { entry, token } => {
-                replay(&entry, digest(&call.request), token).map(Leased::Answered)
+            Entered::Redirect { to, token } => {
+                Ok(Leased::Answered(Box::new(Answer::Redirect { to, token })))
             }
+            Entered::Replay { entry, token } => replay(&entry, digest(&call.request), token)
+                .map(|answer| Leased::Answered(Box::new(answer))),
         }
     }
 

@@ -84,9 +84,8 @@ impl Core {
         if set.len() + gone.len() > MOST_TOUCHED {
             return Ok(None);
         }
-        let size = set
-            .iter()
-            .map(|(field, content)| field.len() + content.map_or(0, |content| content.len()));
+        let size =
+            set.iter().map(|(field, content)| field.len() + content.map_or(0, bytes::Bytes::len));
         let kept = commit.remember.as_ref().and_then(|(.., kept)| kept.body.as_ref());
         let size = size.sum::<usize>() + kept.map_or(0, bytes::Bytes::len) + 512;
         let touched = self.recent.get(session).map(|seen| seen.touched);
