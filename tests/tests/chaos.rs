@@ -63,6 +63,8 @@ enum Failure {
     RedisStop,
     /// Others reach it as said.
     Way(Way),
+    /// It reaches nobody, and everybody reaches it.
+    Unheard,
 }
 
 /// A failure on the schedule.
@@ -76,6 +78,16 @@ struct Plan {
 }
 
 impl Plan {
+    /// Who comes to this step is not heard of for so long that the other side asks.
+    fn aimed(rng: &mut StdRng, step: &'static str) -> Self {
+        Self {
+            node: NODES.choose(rng).expect("a node"),
+            failure: Failure::Unheard,
+            lasts: Duration::from_millis(rng.random_range(2000..3000)),
+            at: Some(step),
+        }
+    }
+
     fn any(rng: &mut StdRng) -> Self {
         let failure = match rng.random_range(0..20) {
             0..5 => Failure::Kill,
@@ -212,6 +224,7 @@ struct Running {
 struct Director {
     tree: Tree,
     rng: StdRng,
+    aim: Option<&'static str>,
     running: Vec<Running>,
     waiting: Option<(Plan, Held, Instant)>,
     /// When nodes were away, and what with.
@@ -253,6 +266,10 @@ impl Director {
             Failure::RedisKill => site.redis().kill9(),
             Failure::RedisStop => site.redis().pause(),
             Failure::Way(way) => self.tree.link(plan.node).set(way),
+            Failure::Unheard => {
+                let others = NODES.into_iter().filter(|node| *node != plan.node);
+                others.for_each(|node| self.tree.link(node).set(Way::Cut));
+            }
         }
         self.running.push(Running { plan, until: Instant::now() + plan.lasts });
         if plan.failure == Failure::Kill {
@@ -274,6 +291,7 @@ impl Director {
             Failure::RedisKill => site.redis().restart(),
             Failure::RedisStop => site.redis().resume(),
             Failure::Way(_) => self.tree.link(plan.node).mend(),
+            Failure::Unheard => NODES.into_iter().for_each(|node| self.tree.link(node).mend()),
         }
     }
 
@@ -296,7 +314,10 @@ impl Director {
         }
         // Two at once, at most; a moment of peace in between.
         if self.running.len() < 2 && self.rng.random_bool(0.3) {
-            let plan = Plan::any(&mut self.rng);
+            let plan = match self.aim {
+                Some(step) => Plan::aimed(&mut self.rng, step),
+                None => Plan::any(&mut self.rng),
+            };
             if self.is_hit(plan.node) {
                 return;
             }
@@ -389,6 +410,14 @@ fn setting(variable: &str, default: u64) -> u64 {
     std::env::var(variable).map_or(default, |text| text.parse().expect(variable))
 }
 
+/// The one step of moves at which everything fails, if one is asked for.
+fn aim() -> Option<&'static str> {
+    let wanted = std::env::var("FUNICULAR_CHAOS_STEP").ok()?;
+    let known = STEPS.into_iter().find(|step| *step == wanted);
+    assert!(known.is_some(), "FUNICULAR_CHAOS_STEP is one of {}", STEPS.join(", "));
+    known
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn g1_g2_g3_g7_whatever_fails_nothing_is_lost_and_nothing_happens_twice() {
     let seconds = setting("FUNICULAR_CHAOS_SECONDS", 45);
@@ -411,6 +440,7 @@ async fn g1_g2_g3_g7_whatever_fails_nothing_is_lost_and_nothing_happens_twice() 
     let mut director = Director {
         tree,
         rng: StdRng::seed_from_u64(seed),
+        aim: aim(),
         running: Vec::new(),
         waiting: None,
         away: Vec::new(),
