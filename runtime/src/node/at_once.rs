@@ -23,11 +23,11 @@ use super::invoke::{Answer, Call, digest};
 use super::lines::Place as Line;
 use super::run::{Remember, replay};
 use super::{Failure, Node, Outcome};
-use crate::edge_db::{EdgeDb, Place, Reader};
+use crate::edge_db::{EdgeDb, Place};
 use crate::failpoint::reach;
 use crate::function::{Error, Matched, Response};
 use crate::session::{Changes, LeaseId};
-use crate::store::{Commit, Committed, ReadGuard, Session, StoreError};
+use crate::store::{Commit, Committed, Session, StoreError};
 
 /// A handler has ended, and what it would change.
 type Ended = (Result<Response, Error>, Changes);
@@ -85,19 +85,8 @@ impl Node {
         session: &Session,
         gate: Arc<SetOnce<()>>,
     ) -> Ended {
-        let reader = Reader {
-            store: Arc::clone(&self.store),
-            session: call.session.clone(),
-            guard: ReadGuard::Version {
-                life: session.life.clone(),
-                epoch: session.epoch,
-                version: session.version,
-                frozen: false,
-            },
-            inline: session.data.clone(),
-        };
         let place = self.place(session, &call.session, call.request_id.clone());
-        let mut db = EdgeDb::new(reader, Place { gate: Some(gate), ..place });
+        let mut db = EdgeDb::new(self.reader(call, session), Place { gate: Some(gate), ..place });
         reach("handler.begin").await;
         let outcome = self.function.run_write(matched, call.prepared(), &mut db).await;
         reach("handler.end").await;
@@ -165,9 +154,11 @@ impl Node {
             remember: self.remember(call, response),
             max_bytes: self.config.max_session_bytes,
         };
-        let done = self.commit_at_once(call, session, &commit, until).await?;
+        if !self.commit_at_once(call, session, &commit, until).await? {
+            return Ok(None);
+        }
         reach("handler.committed").await;
-        Ok(done.then(|| self.answered(call, session, outcome)))
+        Ok(Some(self.answered(call, session, outcome)))
     }
 
     /// Takes the lease for a handler that has begun without it.

@@ -200,7 +200,8 @@ impl Node {
         }
     }
 
-    fn reader(&self, call: &Call, session: &Session) -> Reader {
+    /// What a request without the lease reads.
+    pub(super) fn reader(&self, call: &Call, session: &Session) -> Reader {
         let frozen = self.local.reads_go_on(&call.session, self.config.leaving_reads);
         let guard = ReadGuard::Version {
             life: session.life.clone(),

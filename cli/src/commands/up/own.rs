@@ -265,18 +265,18 @@ mod tests {
 
     #[test]
     fn the_program_is_found_in_what_cargo_says() {
-        let manifest = Path::new("/work/greet/Cargo.toml");
+        let manifest = Path::new("/code/greet/Cargo.toml");
         let line = |manifest: &str, executable: &str| {
             format!(
                 r#"{{"reason":"compiler-artifact","manifest_path":"{manifest}","executable":{executable}}}"#
             )
         };
-        let library = line("/work/greet/Cargo.toml", "null");
-        let program = line("/work/greet/Cargo.toml", r#""/work/target/debug/greet""#);
-        let other = line("/work/tool/Cargo.toml", r#""/work/target/debug/tool""#);
+        let library = line("/code/greet/Cargo.toml", "null");
+        let program = line("/code/greet/Cargo.toml", r#""/code/target/debug/greet""#);
+        let other = line("/code/tool/Cargo.toml", r#""/code/target/debug/tool""#);
         let end = r#"{"reason":"build-finished","success":true}"#;
         let said = [library.as_str(), &other, &program, end].join("\n");
-        assert_eq!(executable(&said, manifest), Some("/work/target/debug/greet".into()));
+        assert_eq!(executable(&said, manifest), Some("/code/target/debug/greet".into()));
         assert_eq!(executable(&[library.as_str(), &other].join("\n"), manifest), None);
         assert_eq!(executable(&[program.as_str(), &program].join("\n"), manifest), None);
     }

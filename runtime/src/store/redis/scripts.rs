@@ -48,7 +48,7 @@ const TEXTS: [(Script, &str, &str); 17] = [
     (Script::BeginFull, ANYTIME, include_str!("lua/begin.lua")),
     (Script::Commit, GROWS, include_str!("lua/commit.lua")),
     (Script::CommitFull, ANYTIME, include_str!("lua/commit.lua")),
-    (Script::Together, GROWS, ""),
+    (Script::Together, GROWS, include_str!("lua/together.lua")),
     (Script::Lease, ANYTIME, include_str!("lua/lease.lua")),
     (Script::Load, READS, include_str!("lua/load.lua")),
     (Script::Apply, ANYTIME, include_str!("lua/apply.lua")),
@@ -60,7 +60,7 @@ const TEXTS: [(Script, &str, &str); 17] = [
     (Script::Track, ANYTIME, include_str!("lua/track.lua")),
     (Script::Index, ANYTIME, include_str!("lua/index.lua")),
     (Script::Setting, ANYTIME, include_str!("lua/setting.lua")),
-    (Script::Turn, READS, ""),
+    (Script::Turn, READS, include_str!("lua/turn.lua")),
 ];
 
 /// One function's scripts at one node.
@@ -74,33 +74,21 @@ pub(super) struct Scripts {
     find: String,
 }
 
-/// What comes first in a script, before anything that costs.
-fn head(script: Script) -> &'static str {
-    match script {
-        Script::Together => include_str!("lua/together.lua"),
-        Script::Turn => include_str!("lua/turn.lua"),
-        _ => "",
-    }
-}
+/// Scripts that do without the prelude, which costs: they run with every request.
+const BARE: [Script; 2] = [Script::Together, Script::Turn];
 
 fn text(flags: &str, whose: &str, body: &str) -> String {
     format!("#!lua {flags}\n-- {whose}\n{PRELUDE}\n{body}")
-}
-
-/// The text of a script that begins with its head, or is nothing else.
-fn hot(script: Script, flags: &str, whose: &str, body: &str) -> String {
-    match (head(script), body) {
-        ("", body) => text(flags, whose, body),
-        (head, "") => format!("#!lua {flags}\n-- {whose}\n{head}"),
-        (head, body) => format!("#!lua {flags}\n-- {whose}\n{head}\n{PRELUDE}\n{body}"),
-    }
 }
 
 impl Scripts {
     /// `whose` names function, node and key prefix.
     pub(super) fn new(whose: &str) -> Self {
         let hot = TEXTS.iter().map(|(script, flags, body)| {
-            let text = hot(*script, flags, whose, body);
+            let text = match BARE.contains(script) {
+                true => format!("#!lua {flags}\n-- {whose}\n{body}"),
+                false => text(flags, whose, body),
+            };
             (redis::Script::new(&text).get_hash().to_owned(), text)
         });
         let recovery = [Script::Apply, Script::Index].map(|script| {
