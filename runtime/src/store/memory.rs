@@ -8,7 +8,6 @@ mod data;
 mod pages;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -48,15 +47,15 @@ impl Entry {
         }
     }
 
-    /// The session with all of its data, if it is owned here.
-    fn owned(&self) -> Option<Session> {
+    /// The session with all of its data, if it is owned here and small.
+    fn small(&self) -> Option<Session> {
         let Some(Record::Owned { life, epoch, .. }) = &self.slot.record else { return None };
         Some(Session {
             life: life.clone(),
             epoch: *epoch,
             version: self.data.version,
             bytes: self.data.bytes,
-            data: Some(Arc::new(self.data.fields.clone())),
+            data: Some(data::inline(&self.data, MOST_RECALLED)?),
             last: self.data.last_commit,
             created: false,
         })
@@ -330,9 +329,7 @@ impl SessionStore for MemoryStore {
     }
 
     fn recall(&self, session: &SessionId) -> Option<Session> {
-        let state = self.state.lock();
-        let seen = state.sessions.get(session)?.owned()?;
-        (seen.bytes <= MOST_RECALLED).then_some(seen)
+        self.state.lock().sessions.get(session)?.small()
     }
 
     async fn is_current(&self, session: &SessionId, recalled: &Session) -> StoreResult<bool> {
