@@ -5,17 +5,22 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
-use http::{HeaderMap, StatusCode};
+use bytes::Bytes;
+use http::{HeaderMap, Method, StatusCode};
 use parking_lot::{Mutex, RwLock};
+use tokio::time::Instant;
 
+use super::version::{REMEMBERED, Versions, WireVersion};
 use super::{PeerAnswer, PeerCall, PeerError, Peers};
 use crate::edge_db::Caller as Invokes;
 use crate::function::{Error, Request, Response};
-use crate::http::problem::Received;
+use crate::http::problem::{Code, Received};
 use crate::http::signature::{Call, Caller, FunctionKeys, Keys, Role, SIGNATURE_HEADER};
 use crate::session::{FunctionName, NodeName, Nonce, RequestId, SessionId};
 use crate::topology::Topology;
 
+/// How long a node may take to say which version it speaks.
+const QUESTION: Duration = Duration::from_secs(5);
 /// How long an invoked function may take: as long as the platform's own limit.
 const INVOKE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Idle connections that are kept to each node: more than the moves of a pair and the
@@ -30,6 +35,10 @@ const NOT_PASSED_ON: [&str; 6] = [
     "x-session-request-id",
     SIGNATURE_HEADER,
 ];
+/// While a function's replicas at a node are replaced, an old one may refuse what a new
+/// one says that it reads: so many are asked, and the call is made so often.
+const REPLICAS: usize = 2;
+const TRIES: usize = 5;
 /// A redirected request goes on over at most this many nodes.
 const HOPS: usize = 8;
 
@@ -47,6 +56,31 @@ pub struct HttpPeers {
     keys: RwLock<Keys>,
     derived: Mutex<BTreeMap<FunctionName, Arc<FunctionKeys>>>,
     topology: RwLock<Arc<Topology>>,
+    versions: Mutex<Versions>,
+}
+
+/// What came of one call.
+enum Exchange {
+    /// The node's answer, or that there is none.
+    Done(Result<PeerAnswer, PeerError>),
+    /// Somebody says, unsigned, that the node does not read the call's version.
+    Unread(PeerError),
+}
+
+/// What a node says of the version that it was called in.
+enum Learned {
+    /// It speaks another; a sentence.
+    Other(String),
+    /// It speaks that one.
+    Same,
+    /// It does not say.
+    Nothing,
+}
+
+/// What a status says of versions.
+#[derive(serde::Deserialize)]
+struct Speaks {
+    wire_version: u32,
 }
 
 impl HttpPeers {
@@ -62,7 +96,15 @@ impl HttpPeers {
             .build()
             .map_err(|error| format!("the HTTP client could not be made: {error}"))?;
         let (keys, topology) = (RwLock::new(keys), RwLock::new(topology));
-        Ok(Self { here, http, keys, derived: Mutex::default(), topology })
+        let versions = Mutex::new(Versions::new(WireVersion::NEWEST, REMEMBERED));
+        Ok(Self { here, http, keys, derived: Mutex::default(), topology, versions })
+    }
+
+    /// Speaks no newer version than this.
+    #[must_use]
+    pub fn speaking(mut self, newest: WireVersion) -> Self {
+        self.versions = Mutex::new(Versions::new(newest, REMEMBERED));
+        self
     }
 
     /// Replaces the secrets, if they differ; says whether they did. Calls that are under
@@ -106,12 +148,94 @@ impl HttpPeers {
 
 #[async_trait]
 impl Peers for HttpPeers {
+    fn version(&self, to: &NodeName, function: &FunctionName) -> WireVersion {
+        self.versions.lock().with(to, function, Instant::now())
+    }
+
     async fn call(
         &self,
         to: &NodeName,
         function: &FunctionName,
         call: PeerCall,
     ) -> Result<PeerAnswer, PeerError> {
+        let mut refused = None;
+        for _ in 0..TRIES {
+            let why = match self.exchange(to, function, call.clone()).await {
+                Exchange::Done(answer) => return answer,
+                Exchange::Unread(why) => why,
+            };
+            match self.learn_version(to, function, call.version, call.timeout).await {
+                Learned::Other(why) => return Err(too_far_apart(to, why)),
+                Learned::Same => refused = Some(why),
+                Learned::Nothing => return Err(why),
+            }
+        }
+        let nobody = || PeerError::Unreachable { node: to.clone(), why: "no answer".to_owned() };
+        Err(refused.unwrap_or_else(nobody))
+    }
+}
+
+impl HttpPeers {
+    /// Somebody said, unsigned, that a node does not read `tried`. Anybody on the way may
+    /// have said so, to be spoken to in a version that covers less. So it is believed
+    /// when the node says which one it speaks, signed, in the version that it reads if
+    /// it is of a release next to this one.
+    async fn learn_version(
+        &self,
+        to: &NodeName,
+        function: &FunctionName,
+        tried: WireVersion,
+        timeout: Duration,
+    ) -> Learned {
+        let mut learned = Learned::Nothing;
+        if tried == WireVersion::OLDEST {
+            return learned;
+        }
+        for _ in 0..REPLICAS {
+            if self.version(to, function) < tried {
+                return Learned::Other("it was asked just now".to_owned());
+            }
+            let question = PeerCall {
+                version: WireVersion::OLDEST,
+                endpoint: "status",
+                query: Some(String::new()),
+                body: Bytes::new(),
+                timeout,
+            };
+            let Exchange::Done(Ok(answer)) = self.exchange(to, function, question).await else {
+                return learned;
+            };
+            let Ok(Speaks { wire_version }) = serde_json::from_slice(&answer.body) else {
+                return learned;
+            };
+            let mut versions = self.versions.lock();
+            let common = versions.learned(to, function, wire_version, Instant::now());
+            if common != Some(tried) {
+                tracing::info!(
+                    node = %self.here, %to, %function, wire_version, spoken = ?common,
+                    "another node speaks another version of the internal calls"
+                );
+                let why = format!("it speaks version {wire_version} of the internal calls");
+                return Learned::Other(why);
+            }
+            learned = Learned::Same;
+        }
+        learned
+    }
+
+    async fn exchange(&self, to: &NodeName, function: &FunctionName, call: PeerCall) -> Exchange {
+        match self.try_exchange(to, function, call).await {
+            Ok(done) => done,
+            Err(error) => Exchange::Done(Err(error)),
+        }
+    }
+
+    async fn try_exchange(
+        &self,
+        to: &NodeName,
+        function: &FunctionName,
+        call: PeerCall,
+    ) -> Result<Exchange, PeerError> {
         let unreachable = |why: String| PeerError::Unreachable { node: to.clone(), why };
         let base = self
             .base(to, function)
@@ -121,9 +245,10 @@ impl Peers for HttpPeers {
         let method = if call.query.is_some() { "GET" } else { "POST" };
         let signed = self
             .keys(function)
-            .sign(
+            .sign_in(
+                call.version,
                 &Caller { role: Role::Peer, name: self.here.clone() },
-                &Call { target: to, method, path: &path, query, body: &call.body },
+                &Call { method, path: &path, query, body: &call.body, ..Call::to(to) },
                 unix_ms(),
                 Nonce(rand::random()),
             )
@@ -151,15 +276,43 @@ impl Peers for HttpPeers {
         let header = header(SIGNATURE_HEADER);
         let body = sent.bytes().await.map_err(|error| unreachable(innermost(&error)))?;
         if let Err(error) = signed.check_answer(header.as_deref(), status.as_u16(), &body) {
-            return Err(match (status, header) {
-                (StatusCode::NOT_FOUND, None) => PeerError::NoFunction { node: to.clone() },
-                _ => unreachable(unsigned(status, &body, &error.to_string())),
-            });
+            return match (status, header) {
+                (StatusCode::NOT_FOUND, None) => Err(PeerError::NoFunction { node: to.clone() }),
+                (_, header) => {
+                    let why = unreachable(unsigned(status, &body, &error.to_string()));
+                    if header.is_none() && says_unread(status, &body) {
+                        return Ok(Exchange::Unread(why));
+                    }
+                    Err(why)
+                }
+            };
         }
         if status.is_success() || status == StatusCode::TEMPORARY_REDIRECT {
-            return Ok(PeerAnswer { status: status.as_u16(), body });
+            return Ok(Exchange::Done(Ok(PeerAnswer { status: status.as_u16(), body })));
         }
         Err(refused(to, status, &body, retry_after.map(Duration::from_secs)))
+    }
+}
+
+fn too_far_apart(node: &NodeName, message: String) -> PeerError {
+    PeerError::Refused {
+        node: node.clone(),
+        status: Code::UnsupportedVersion.status().as_u16(),
+        code: Code::UnsupportedVersion.as_str().to_owned(),
+        message,
+        refusal: None,
+        retry_after: None,
+    }
+}
+
+/// Whether an answer that is not signed says that the call's version is not read. Version 1
+/// knows no word of its own for that.
+fn says_unread(status: StatusCode, body: &[u8]) -> bool {
+    let code = Received::read(body).and_then(|problem| problem.code);
+    match code.as_deref().and_then(Code::parse) {
+        Some(Code::UnsupportedVersion) => true,
+        Some(Code::BadSignature) => status == StatusCode::UNAUTHORIZED,
+        _ => false,
     }
 }
 
@@ -218,9 +371,6 @@ impl Invokes for HttpPeers {
         request: Request,
         request_id: RequestId,
     ) -> Result<Response, Error> {
-        let unavailable =
-            |why: String| Error::unavailable("another node did not answer").caused_by(why);
-        let keys = self.keys(function);
         let mut target = node.clone();
         let path = request.path().to_owned();
         let query = request.raw_query().unwrap_or_default().to_owned();
@@ -230,55 +380,124 @@ impl Invokes for HttpPeers {
             headers.remove(name);
         }
         let body = request.into_body();
-        for _ in 0..HOPS {
-            let base = self
-                .base(&target, function)
-                .ok_or_else(|| Error::internal(format!("the topology has no node `{target}`")))?;
-            let mark = if query.is_empty() { "" } else { "?" };
-            let url = reqwest::Url::parse(&format!("{base}{path}{mark}{query}"))
-                .map_err(|error| Error::internal("the path cannot be called").caused_by(error))?;
-            // Signed is what is sent: a URL escapes what is special in it.
-            let (sent_path, sent_query) = (path_after(&url, function), url.query());
-            let call = Call {
-                target: &target,
-                method: method.as_str(),
-                path: sent_path,
-                query: sent_query.unwrap_or_default(),
-                body: &body,
-            };
-            let caller = Caller { role: Role::Peer, name: self.here.clone() };
-            let signed = keys
-                .sign(&caller, &call, unix_ms(), Nonce(rand::random()))
-                .map_err(|error| unavailable(error.to_string()))?;
-            let sent = self
-                .http
-                .request(method.clone(), url.clone())
-                .headers(headers.clone())
-                .header(SIGNATURE_HEADER, signed.header())
-                .header("x-session", session.as_str())
-                .header("x-session-request-id", request_id.as_str())
-                .body(body.clone())
-                .timeout(INVOKE_TIMEOUT)
-                .send()
-                .await
-                .map_err(|error| unavailable(innermost(&error)))?;
-            let status = sent.status();
-            if status == StatusCode::TEMPORARY_REDIRECT {
-                // G8: redirects only lead to gateways of the topology.
-                target = self.follow(sent.headers()).map_err(unavailable)?;
-                // Read to its end, the connection serves again.
-                let _ = sent.bytes().await;
-                continue;
+        let invoked = Invoked { method, path, query, headers, body, session, request_id };
+        let mut unread = 0;
+        let mut hops = 0;
+        while hops < HOPS {
+            match self.invoke_once(&target, function, &invoked).await? {
+                Invocation::Answered(response) => return Ok(response),
+                Invocation::Elsewhere(node) => {
+                    target = node;
+                    hops += 1;
+                }
+                Invocation::Unread(version, why) => {
+                    unread += 1;
+                    let learned = self.learn_version(&target, function, version, QUESTION).await;
+                    if unread == TRIES || matches!(learned, Learned::Nothing) {
+                        return Err(unavailable(why));
+                    }
+                    if self.version(&target, function) == version
+                        && let Learned::Other(why) = learned
+                    {
+                        return Err(unavailable(why));
+                    }
+                }
             }
-            let headers = sent.headers().clone();
-            let body = sent.bytes().await.map_err(|error| unavailable(innermost(&error)))?;
-            return Ok(Response::from_parts(status, headers, body));
         }
         Err(unavailable("the session moves faster than the request".to_owned()))
     }
 }
 
+/// A request to another node's function.
+struct Invoked<'a> {
+    method: Method,
+    path: String,
+    query: String,
+    headers: HeaderMap,
+    body: Bytes,
+    session: &'a SessionId,
+    request_id: RequestId,
+}
+
+/// What comes of it at one node.
+enum Invocation {
+    Answered(Response),
+    Elsewhere(NodeName),
+    /// Somebody says, unsigned, that the node does not read this version; a sentence.
+    Unread(WireVersion, String),
+}
+
+fn unavailable(why: String) -> Error {
+    Error::unavailable("another node did not answer").caused_by(why)
+}
+
 impl HttpPeers {
+    async fn invoke_once(
+        &self,
+        target: &NodeName,
+        function: &FunctionName,
+        invoked: &Invoked<'_>,
+    ) -> Result<Invocation, Error> {
+        let Invoked { method, path, query, headers, body, session, request_id } = invoked;
+        let version = self.version(target, function);
+        let base = self
+            .base(target, function)
+            .ok_or_else(|| Error::internal(format!("the topology has no node `{target}`")))?;
+        let mark = if query.is_empty() { "" } else { "?" };
+        let url = reqwest::Url::parse(&format!("{base}{path}{mark}{query}"))
+            .map_err(|error| Error::internal("the path cannot be called").caused_by(error))?;
+        // Signed is what is sent: a URL escapes what is special in it.
+        let (sent_path, sent_query) = (path_after(&url, function), url.query());
+        let call = Call {
+            target,
+            method: method.as_str(),
+            path: sent_path,
+            query: sent_query.unwrap_or_default(),
+            body,
+            session: session.as_str(),
+            request_id: request_id.as_str(),
+        };
+        let caller = Caller { role: Role::Peer, name: self.here.clone() };
+        let signed = self
+            .keys(function)
+            .sign_in(version, &caller, &call, unix_ms(), Nonce(rand::random()))
+            .map_err(|error| unavailable(error.to_string()))?;
+        let sent = self
+            .http
+            .request(method.clone(), url.clone())
+            .headers(headers.clone())
+            .header(SIGNATURE_HEADER, signed.header())
+            .header("x-session", session.as_str())
+            .header("x-session-request-id", request_id.as_str())
+            .body(body.clone())
+            .timeout(INVOKE_TIMEOUT)
+            .send()
+            .await
+            .map_err(|error| unavailable(innermost(&error)))?;
+        let status = sent.status();
+        let mut headers = sent.headers().clone();
+        // Read to its end, the connection serves again.
+        let body = sent.bytes().await.map_err(|error| unavailable(innermost(&error)))?;
+        let signature = headers.remove(SIGNATURE_HEADER);
+        let signature = signature.as_ref().and_then(|value| value.to_str().ok());
+        if version > WireVersion::V1 {
+            let place = headers.get(http::header::LOCATION);
+            let place = place.and_then(|value| value.to_str().ok()).unwrap_or_default();
+            if let Err(error) = signed.check_response(signature, status.as_u16(), place, &body) {
+                let why = unsigned(status, &body, &error.to_string());
+                if signature.is_none() && says_unread(status, &body) {
+                    return Ok(Invocation::Unread(version, why));
+                }
+                return Err(unavailable(why));
+            }
+        }
+        if status == StatusCode::TEMPORARY_REDIRECT {
+            // G8: redirects only lead to gateways of the topology.
+            return Ok(Invocation::Elsewhere(self.follow(&headers).map_err(unavailable)?));
+        }
+        Ok(Invocation::Answered(Response::from_parts(status, headers, body)))
+    }
+
     /// To which node a redirect leads.
     fn follow(&self, headers: &HeaderMap) -> Result<NodeName, String> {
         let location = headers.get(http::header::LOCATION).and_then(|value| value.to_str().ok());

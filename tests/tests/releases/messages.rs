@@ -2,9 +2,10 @@
 
 use bytes::Bytes;
 use funicular::http::signature::{Call, Caller, Keys, NonceCache, PeerKeys, Role, Secret};
+use funicular::peers::WireVersion;
 use funicular::peers::messages::{
-    Elsewhere, MigrateCall, MoveAnswer, MoveReport, OnloadAnswer, OnloadCall, OpenAnswer, Phase,
-    PropagateCall, UpdateCall, Whereabouts,
+    Elsewhere, Message, MigrateCall, MoveAnswer, MoveReport, OnloadAnswer, OnloadCall, OpenAnswer,
+    Phase, PropagateCall, UpdateCall, Whereabouts,
 };
 use funicular::session::packet::{Copied, Totals, WindowItem};
 use funicular::session::{
@@ -90,71 +91,94 @@ fn report() -> MoveReport {
     }
 }
 
-/// Writes a message, and reads what a release wrote.
+/// Messages as a version writes them, each of which is read as it was kept.
 struct Messages {
+    version: WireVersion,
     written: Golden,
-    golden: Golden,
 }
 
 impl Messages {
-    fn add<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(
+    fn calls<T: Message + DeserializeOwned + PartialEq + std::fmt::Debug>(
+        &mut self,
+        name: &str,
+        message: &T,
+        plain: impl Fn(T) -> T,
+    ) {
+        let written = message.write(self.version).unwrap();
+        let read = plain(serde_json::from_slice(&written).unwrap());
+        assert_eq!(&read, message, "{name}");
+        self.written.insert(name.to_owned(), serde_json::from_slice(&written).unwrap());
+    }
+
+    fn call<T: Message + DeserializeOwned + PartialEq + std::fmt::Debug>(
         &mut self,
         name: &str,
         message: &T,
     ) {
-        self.written.insert(name.to_owned(), serde_json::to_value(message).unwrap());
-        if let Some(golden) = self.golden.get(name) {
-            let read: T = serde_json::from_value(golden.clone()).unwrap();
-            assert_eq!(&read, message, "{name}");
-        }
+        self.calls(name, message, |read| read);
+    }
+
+    /// Answers are the same in both.
+    fn answer<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(
+        &mut self,
+        name: &str,
+        message: &T,
+    ) {
+        let written = serde_json::to_value(message).unwrap();
+        assert_eq!(&serde_json::from_value::<T>(written.clone()).unwrap(), message, "{name}");
+        self.written.insert(format!("answer to {name}"), written);
     }
 }
 
+/// What is written is what was kept, and so what is read is what was kept, too.
 #[test]
-fn messages_are_those_of_the_release_before() {
-    let golden = super::path(1, "messages.json").exists().then(|| golden(1, "messages.json"));
-    let mut all = Messages { written: Golden::new(), golden: golden.unwrap_or_default() };
-    for (name, call) in migrates() {
-        all.add(name, &call);
+fn messages_are_those_of_their_version() {
+    for version in [WireVersion::V1, WireVersion::V2] {
+        let mut all = Messages { version, written: Golden::new() };
+        for (name, call) in migrates() {
+            // Only version 1 says it there.
+            all.calls(name, &call, |read| MigrateCall { v: None, ..read });
+        }
+        all.call("offload-session", &token());
+        let onload = OnloadCall {
+            location: node("navigli"),
+            max_sessions: 3,
+            max_bytes: u64::MAX,
+            session: Some(session()),
+        };
+        all.call("onload-session", &onload);
+        for (name, expired) in [("moved", false), ("expired", true)] {
+            let name = format!("update-session, {name}");
+            all.call(&name, &UpdateCall { token: token(), expired });
+        }
+        let value = PropagateCall {
+            id: "0123-0".to_owned(),
+            function: function(),
+            session: session(),
+            from: node("navigli"),
+            value: "AP8=".to_owned(),
+        };
+        all.call("receive-propagate", &value);
+
+        let opened = OpenAnswer { bytes: 4096, fields: 3, schema: 1, window: 2, copies: true };
+        all.answer("open", &opened);
+        all.answer("done, ask, closed", &move_answer());
+        all.answer("agreed", &MoveAnswer { agreed: true, installed: false, ..move_answer() });
+        all.answer("offload-session", &report());
+        all.answer("onload-session", &OnloadAnswer { tokens: vec![token()] });
+        all.answer("receive-propagate, elsewhere", &Elsewhere { location: node("milan") });
+        let whereabouts = Whereabouts {
+            offloaded: true,
+            location: node("milan"),
+            state: "moved".to_owned(),
+            token: token(),
+            pointer_age: Some(17),
+            keys: None,
+            bytes: None,
+        };
+        all.answer("test-function", &whereabouts);
+        assert_golden(version.number(), "messages.json", &all.written);
     }
-    let opened = OpenAnswer { bytes: 4096, fields: 3, schema: 1, window: 2, copies: true };
-    all.add("answer to open", &opened);
-    all.add("answer to done, ask, closed", &move_answer());
-    all.add("answer to agreed", &MoveAnswer { agreed: true, installed: false, ..move_answer() });
-    all.add("offload-session", &token());
-    all.add("answer to offload-session", &report());
-    let onload = OnloadCall {
-        location: node("navigli"),
-        max_sessions: 3,
-        max_bytes: u64::MAX,
-        session: Some(session()),
-    };
-    all.add("onload-session", &onload);
-    all.add("answer to onload-session", &OnloadAnswer { tokens: vec![token()] });
-    for expired in [false, true] {
-        let name = format!("update-session, {}", if expired { "expired" } else { "moved" });
-        all.add(&name, &UpdateCall { token: token(), expired });
-    }
-    let value = PropagateCall {
-        id: "0123-0".to_owned(),
-        function: function(),
-        session: session(),
-        from: node("navigli"),
-        value: "AP8=".to_owned(),
-    };
-    all.add("receive-propagate", &value);
-    all.add("answer to receive-propagate, elsewhere", &Elsewhere { location: node("milan") });
-    let whereabouts = Whereabouts {
-        offloaded: true,
-        location: node("milan"),
-        state: "moved".to_owned(),
-        token: token(),
-        pointer_age: Some(17),
-        keys: None,
-        bytes: None,
-    };
-    all.add("answer to test-function", &whereabouts);
-    assert_golden(1, "messages.json", &all.written);
 }
 
 fn entry(id: &str) -> WindowItem {
@@ -243,26 +267,70 @@ fn keys() -> Keys {
 }
 
 #[test]
-fn g8_signatures_are_those_of_the_release_before() {
+fn g8_signatures_are_those_of_their_version() {
     const TIME: u64 = 1_700_000_000_000;
     let keys = keys().for_function(&function());
     let milan = node("milan");
-    let mut written = Golden::new();
-    for (role, name, method, path, query, body) in [
-        (Role::Peer, "navigli", "POST", "/_/migrate-session", "", b"{}".as_slice()),
-        (Role::Peer, "navigli", "GET", "/_/test-function", "session=a%20b", b""),
-        (Role::Peer, "navigli", "PUT", "/items/1", "x=1&y", b"\0\xff"),
-        (Role::Operator, "cli", "POST", "/_/force-offload", "", b"{\"session\":\"s\"}"),
-    ] {
-        let caller = Caller { role, name: node(name) };
-        let call = Call { target: &milan, method, path, query, body };
-        let signed = keys.sign(&caller, &call, TIME, Nonce(0xfeed)).unwrap();
-        let seen = NonceCache::default();
-        let checked = keys.verify(Some(signed.header()), &call, TIME + 9, &seen).unwrap();
-        let answer = checked.sign_answer(&milan, 200, b"{\"ok\":true}");
-        signed.check_answer(Some(&answer), 200, b"{\"ok\":true}").unwrap();
-        let exchange = json!({"call": signed.header(), "answer": answer});
-        written.insert(format!("{method} {path}"), exchange);
+    for version in [WireVersion::V1, WireVersion::V2] {
+        let mut written = Golden::new();
+        let invoked = Call { session: "ada-{1}", request_id: "r-1", ..Call::to(&milan) };
+        for (role, name, call) in [
+            (
+                Role::Peer,
+                "navigli",
+                Call {
+                    method: "POST",
+                    path: "/_/migrate-session",
+                    body: b"{}",
+                    ..Call::to(&milan)
+                },
+            ),
+            (
+                Role::Peer,
+                "navigli",
+                Call {
+                    method: "GET",
+                    path: "/_/test-function",
+                    query: "session=a%20b",
+                    ..Call::to(&milan)
+                },
+            ),
+            (
+                Role::Peer,
+                "navigli",
+                Call {
+                    method: "PUT",
+                    path: "/items/1",
+                    query: "x=1&y",
+                    body: b"\0\xff",
+                    ..invoked
+                },
+            ),
+            (
+                Role::Operator,
+                "cli",
+                Call {
+                    method: "POST",
+                    path: "/_/force-offload",
+                    body: b"{\"session\":\"s\"}",
+                    ..Call::to(&milan)
+                },
+            ),
+        ] {
+            let caller = Caller { role, name: node(name) };
+            let signed = keys.sign_in(version, &caller, &call, TIME, Nonce(0xfeed)).unwrap();
+            let seen = NonceCache::default();
+            let checked = keys.verify(Some(signed.header()), &call, TIME + 9, &seen).unwrap();
+            let body = b"{\"ok\":true}";
+            let answer = checked.sign_answer(&milan, 200, body);
+            signed.check_answer(Some(&answer), 200, body).unwrap();
+            let mut exchange = json!({"call": signed.header(), "answer": answer});
+            if version > WireVersion::V1 {
+                let redirect = checked.sign_response(&milan, 307, "http://italy:8080/x", b"");
+                exchange["redirect"] = redirect.into();
+            }
+            written.insert(format!("{} {}", call.method, call.path), exchange);
+        }
+        assert_golden(version.number(), "signatures.json", &written);
     }
-    assert_golden(1, "signatures.json", &written);
 }

@@ -33,7 +33,7 @@ async fn node() -> (Arc<Topology>, Arc<AtomicUsize>) {
             let here = NodeName::new("milan").unwrap();
             let (path, query) = ("/_/status", "");
             let body = body.to_bytes();
-            let call = Call { target: &here, method: "POST", path, query, body: &body };
+            let call = Call { method: "POST", path, query, body: &body, ..Call::to(&here) };
             let verified = keys.verify(Some(&header), &call, unix_ms(), &NonceCache::default());
             tokio::time::sleep(Duration::from_millis(2)).await;
             let signature = verified.unwrap().sign_answer(&here, 200, b"{}");
@@ -57,7 +57,8 @@ async fn connections_are_kept_and_used_again() {
             let (to, function) = (NodeName::new("milan").unwrap(), FunctionName::new("f").unwrap());
             for _ in 0..CALLS {
                 let (body, timeout) = (Bytes::from_static(b"{}"), Duration::from_secs(20));
-                let call = PeerCall { endpoint: "status", query: None, body, timeout };
+                let version = WireVersion::NEWEST;
+                let call = PeerCall { version, endpoint: "status", query: None, body, timeout };
                 assert_eq!(peers.call(&to, &function, call).await.unwrap().status, 200);
             }
         })
