@@ -6,10 +6,12 @@
 
 use std::time::Duration;
 
+use funicular::http::signature::{Call, Caller, Keys, Role, SIGNATURE_HEADER};
 use funicular::peers::WireVersion;
+use funicular::session::{FunctionName, NodeName, Nonce};
 use funicular_tests::client::Client;
 use funicular_tests::load::{Load, Seen};
-use funicular_tests::operator::Operator;
+use funicular_tests::operator::{Operator, unix_ms};
 use funicular_tests::tree::{Plan, Store, Tree, until};
 use reqwest::Method;
 use serde_json::json;
@@ -259,8 +261,53 @@ async fn g8_a_call_of_a_version_too_far_away_is_refused_and_says_so() {
         "incarnation": "00000000000000000000000000000001",
         "nonce": "00000000000000000000000000000001",
     });
-    let peer = (funicular::http::signature::Role::Peer, "milan");
+    let peer = (Role::Peer, "milan");
     let answer = operator.post_as(peer, "navigli", "migrate-session", &step).await.expect(400);
     assert_eq!(answer.body["code"], "unsupported-version");
     assert_eq!(answer.body["known"], WireVersion::NEWEST.number());
+}
+
+/// The status and whether the answer is signed, of a call that is signed for one session
+/// and sent for another.
+async fn invoke(tree: &Tree, version: WireVersion, signed: &str, sent: &str) -> (u16, bool) {
+    let name = |text: &str| NodeName::new(text).unwrap();
+    let (navigli, path, body) = (name("navigli"), "/log", "x");
+    let call = Call {
+        method: "POST",
+        path,
+        body: body.as_bytes(),
+        session: signed,
+        request_id: "r",
+        ..Call::to(&navigli)
+    };
+    let keys = Keys::from_dir(tree.dir()).unwrap();
+    let keys = keys.for_function(&FunctionName::new("probe").unwrap());
+    let caller = Caller { role: Role::Peer, name: name("milan") };
+    let call = keys.sign_in(version, &caller, &call, unix_ms(), Nonce(rand::random())).unwrap();
+    let answer = reqwest::Client::new()
+        .post(format!("{}{path}", tree.gateway("navigli")))
+        .header(SIGNATURE_HEADER, call.header())
+        .header("x-session", sent)
+        .header("x-session-request-id", "r")
+        .body(body)
+        .send()
+        .await
+        .unwrap();
+    let status = answer.status().as_u16();
+    let signature = answer.headers().get(SIGNATURE_HEADER).cloned();
+    let body = answer.bytes().await.unwrap();
+    let Some(signature) = signature else { return (status, false) };
+    call.check_answer(signature.to_str().ok(), status, &body).expect("its own signature");
+    (status, true)
+}
+
+#[tokio::test]
+async fn g8_an_invoked_call_is_for_the_session_that_was_signed() {
+    let tree = Tree::line(Store::Memory).start().await;
+    let (old, new) = (WireVersion::V1, WireVersion::V2);
+    assert_eq!(invoke(&tree, new, "ada", "ada").await, (200, true));
+    assert_eq!(invoke(&tree, new, "ada", "eve").await, (401, false));
+    // This is what the version before left open.
+    assert_eq!(invoke(&tree, old, "ada", "ada").await, (200, false));
+    assert_eq!(invoke(&tree, old, "ada", "eve").await, (200, false));
 }

@@ -15,7 +15,7 @@ use super::signature::{Role, SIGNATURE_HEADER, Verified};
 use super::{digest, failure, forward};
 use crate::function::Request;
 use crate::node::{Answer, Call, Methods};
-use crate::peers::WireVersion;
+use crate::peers::{WireVersion, followed};
 use crate::session::{InvalidId, NodeName, RequestId, SessionId, SessionToken};
 
 pub(super) const SESSION: &str = "x-session";
@@ -112,9 +112,9 @@ async fn signed(service: &Service, caller: Option<&Verified>, response: Response
     let (mut head, body) = response.into_parts();
     // It is whole already: responses are committed before they are sent.
     let body = body.collect().await.map(Collected::to_bytes).unwrap_or_default();
-    let place = head.headers.get(header::LOCATION).and_then(|value| value.to_str().ok());
-    let (here, status) = (service.node.here(), head.status.as_u16());
-    let signature = caller.sign_response(here, status, place.unwrap_or_default(), &body);
+    let place = followed(head.status, &head.headers);
+    let here = service.node.here();
+    let signature = caller.sign_response(here, head.status.as_u16(), place, &body);
     if let Ok(value) = HeaderValue::from_str(&signature) {
         head.headers.insert(SIGNATURE_HEADER, value);
     }

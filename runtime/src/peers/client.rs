@@ -3,7 +3,7 @@
 //! - `invoke`: requests to other nodes' functions
 //! - `version`: finding out which version another node speaks
 
-mod invoke;
+pub(crate) mod invoke;
 #[cfg(test)]
 mod tests;
 mod version;

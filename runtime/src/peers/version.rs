@@ -22,10 +22,9 @@ pub const REMEMBERED: Duration = Duration::from_secs(60);
 
 /// A version of the internal calls that this release speaks.
 ///
-/// | | since | differs |
-/// |---|---|---|
-/// | 1 | 0.1 | |
-/// | 2 | 0.2 | signatures cover session and request id of an invoked call, and its answer is signed, with the place that a redirect leads to; calls say their version in the signature alone |
+/// Version 2 differs from version 1 in this: signatures cover the session and the request
+/// id of an invoked call, its answer is signed, with the place that a redirect leads to,
+/// and no call says its version anywhere but in its signature.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum WireVersion {
     /// The one before.

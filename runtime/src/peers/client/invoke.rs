@@ -104,6 +104,13 @@ enum Invocation {
     Unread(WireVersion, String),
 }
 
+/// The place that an answer leads to, which its signature covers. In any other status the
+/// header is the function's own affair.
+pub(crate) fn followed(status: StatusCode, headers: &HeaderMap) -> &str {
+    let place = headers.get(http::header::LOCATION).and_then(|value| value.to_str().ok());
+    place.filter(|_| status == StatusCode::TEMPORARY_REDIRECT).unwrap_or_default()
+}
+
 fn unavailable(why: String) -> Error {
     Error::unavailable("another node did not answer").caused_by(why)
 }
@@ -158,8 +165,7 @@ impl HttpPeers {
         let signature = headers.remove(SIGNATURE_HEADER);
         let signature = signature.as_ref().and_then(|value| value.to_str().ok());
         if version > WireVersion::V1 {
-            let place = headers.get(http::header::LOCATION);
-            let place = place.and_then(|value| value.to_str().ok()).unwrap_or_default();
+            let place = followed(status, &headers);
             if let Err(error) = signed.check_response(signature, status.as_u16(), place, &body) {
                 let why = unsigned(status, &body, &error.to_string());
                 if signature.is_none() && says_unread(status, &body) {
