@@ -766,6 +766,7 @@ fn name(event: &Event) -> &'static str {
         Event::ExpiryTold { .. } => "expiry told",
         Event::Age { .. } => "age",
         Event::Refresh { .. } => "refresh",
+        Event::Restore { .. } => "restore",
     }
 }
 
