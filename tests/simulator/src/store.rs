@@ -19,7 +19,7 @@ use funicular::session::{
 use funicular::store::memory::{MemoryStore, Moment};
 use funicular::store::{
     BeginRequest, Begun, Commit, Committed, Counts, Durability, Promise, Read, ReadGuard, Resident,
-    Session, SessionStore, Snapshot, Staged, StoreError, StoreResult, StoreScope,
+    Session, SessionStore, Snapshot, Staged, StoreError, StoreResult, StoreScope, Walked,
 };
 use futures_util::FutureExt;
 use parking_lot::Mutex;
@@ -714,6 +714,27 @@ impl SessionStore for Handle {
         let outcome = self.disk.walk().await;
         self.alive().await;
         outcome
+    }
+
+    async fn slots(&self, sessions: &[SessionId]) -> StoreResult<Vec<Slot>> {
+        let sessions = sessions.to_vec();
+        self.call(doing!("slots", |s, sessions| s.slots(&sessions))).await
+    }
+
+    async fn walk(&self, cursor: Option<String>) -> StoreResult<Walked> {
+        self.call(doing!("walk", |s, cursor| s.walk(cursor.clone()))).await
+    }
+
+    async fn on_disk(&self) -> StoreResult<()> {
+        self.call(doing!("on disk", |s| s.on_disk()).synced(true)).await
+    }
+
+    async fn close(&self) -> StoreResult<()> {
+        self.call(doing!("close", |s| s.close()).plain()).await
+    }
+
+    async fn inside(&self) -> StoreResult<Arc<dyn SessionStore>> {
+        self.call(doing!("inside", |s| s.inside()).plain()).await
     }
 
     async fn setting(&self, name: &str) -> StoreResult<Option<String>> {
