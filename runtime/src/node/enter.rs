@@ -96,6 +96,9 @@ impl Node {
                         None => self.still_busy(),
                     }
                 }
+                Err(StoreError::Restarted) if self.is_restoring() => {
+                    return Err(Failure::Restoring);
+                }
                 Err(StoreError::Restarted) => {
                     self.store_restarted();
                     StoreError::Restarted.into()

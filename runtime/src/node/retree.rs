@@ -134,7 +134,7 @@ impl Node {
 }
 
 /// The nodes that a session needs to be in the tree.
-fn names(slot: &Slot) -> Vec<&NodeName> {
+pub(super) fn names(slot: &Slot) -> Vec<&NodeName> {
     let mut names = Vec::new();
     if let Some(pull) = &slot.pull {
         names.extend([&pull.from, &pull.life.home]);

@@ -1,6 +1,12 @@
 //! The bodies of internal calls and their answers (JSON, except for pages).
 
+mod restore;
+
 use serde::{Deserialize, Serialize};
+
+pub use restore::{
+    NameAnswer, NameCall, NamedSession, RestoreAction, RestoreCall, RestoreState, RestoreStatus,
+};
 
 use crate::session::{
     Epoch, FunctionName, Incarnation, Life, Millis, NodeName, Nonce, Pull, SessionId, SessionToken,
@@ -326,6 +332,9 @@ pub struct NodeStatus {
     /// How far it is drained, if it is being drained.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drain: Option<DrainStatus>,
+    /// How far it is with a store that was restored; it serves nothing until that is done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restore: Option<RestoreStatus>,
     /// Sessions that it copies right now, while their source serves them.
     #[serde(default)]
     pub copies: Vec<CopyStatus>,
