@@ -87,6 +87,7 @@ impl Node {
         };
         let mark = if there { THERE } else { ABSENT };
         if self.restore.mark.swap(mark, Ordering::Relaxed) != mark && there {
+            *self.restore.status.lock() = RestoreStatus::default();
             tracing::warn!(
                 node = %self.here(), function = %self.config.function,
                 "the store was put back to a backup: nothing is served before an operator runs \

@@ -27,7 +27,7 @@ const EVERY: Duration = Duration::from_secs(1);
 /// How often it is written down how far it is.
 const SAY: Duration = Duration::from_secs(3);
 /// A process that has said nothing for so long is gone, in milliseconds of the store.
-const GONE: u64 = 15_000;
+const GONE: u64 = 10_000;
 /// How long a node may take to name a page; it waits for its disk.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Nodes that are asked, and records that are decided on, at once.
