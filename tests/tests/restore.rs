@@ -52,11 +52,7 @@ struct Scene {
 
 impl Scene {
     async fn play() -> Self {
-        Self::play_on(Store::Redis("always")).await
-    }
-
-    async fn play_on(store: Store) -> Self {
-        let plan = Tree::italy(store).entries(&["milan"]);
+        let plan = Tree::italy(Store::Redis("always")).entries(&["milan"]);
         let mut tree = plan.set("reload_interval", "0").start().await;
         for session in ["stays", "up", "down", "back"] {
             write(&tree, "navigli", session, "before").await;
@@ -249,17 +245,7 @@ async fn g1_a_store_that_was_marked_is_not_served_before_it_is_judged() {
 
 #[tokio::test]
 async fn g1_a_process_with_a_label_waits_for_the_backup_of_that_name() {
-    let scene = Scene::play().await;
-    with_a_label(scene).await;
-}
-
-#[tokio::test]
-async fn g1_the_same_on_a_store_that_is_waited_for() {
-    let scene = Scene::play_on(Store::Waitaof).await;
-    with_a_label(scene).await;
-}
-
-async fn with_a_label(mut scene: Scene) {
+    let mut scene = Scene::play().await;
     // The function is told first; what it serves then ends at once.
     scene.tree.site(NODE).set("FUNICULAR_RESTORED", "the-first");
     scene.tree.site(NODE).restart().await;
@@ -339,6 +325,32 @@ async fn g1_a_node_that_is_gone_is_done_without() {
     scene.tree.site("navigli").launch();
     scene.tree.site("navigli").ready().await;
     assert_eq!(scene.tree.operator().settled("stays", RECOVERY).await, NODE);
+}
+
+#[tokio::test]
+async fn g2_what_was_decided_is_on_disk_before_it_is_served() {
+    let mut tree = Tree::line(Store::Waitaof).start().await;
+    for session in ["up", "stays"] {
+        write(&tree, "navigli", session, "before").await;
+        tree.operator().offload("navigli", session).await;
+    }
+    let backup = tree.site(NODE).redis().back_up();
+    tree.operator().offload(NODE, "up").await;
+    write(&tree, "italy", "up", "after").await;
+    tree.operator().settled("up", RECOVERY).await;
+    tree.site(NODE).kill9();
+    tree.site(NODE).redis().put_back(&backup);
+    tree.site(NODE).set("FUNICULAR_RESTORED", "it");
+    tree.site(NODE).launch();
+    tree.site(NODE).ready().await;
+    restore(&tree, &[]).await.expect("its end").good();
+    tree.site(NODE).redis().power_loss();
+    tree.site(NODE).redis().restart();
+    for (session, place) in [("up", "italy"), ("stays", NODE)] {
+        assert_eq!(tree.operator().settled(session, RECOVERY).await, place, "{session}");
+    }
+    assert_eq!(read(&tree, "navigli", "up").await.0, ["before", "after"]);
+    assert_eq!(read(&tree, "navigli", "stays").await.0, ["before"]);
 }
 
 #[tokio::test]

@@ -85,6 +85,10 @@ impl Node {
             }
             there => there?,
         };
+        if !there && self.is_restoring() {
+            // Whoever took it away may still wait for the disk.
+            self.store.on_disk().await?;
+        }
         let mark = if there { THERE } else { ABSENT };
         if self.restore.mark.swap(mark, Ordering::Relaxed) != mark && there {
             *self.restore.status.lock() = RestoreStatus::default();

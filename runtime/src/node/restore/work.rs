@@ -369,13 +369,15 @@ impl Work<'_> {
             let status = self.node.restore.status.lock();
             RestoreStatus { state: RestoreState::Done, waits_for: None, ..status.clone() }
         };
-        inside.set_setting(REPORT, Some(&written(done.clone()))).await?;
-        if let Some(label) = &self.node.config.restored {
-            inside.set_setting(LABEL, Some(label)).await?;
-        }
-        for setting in [PROGRESS, WISH, TURN, MARK] {
-            inside.set_setting(setting, None).await?;
-        }
+        let report = written(done.clone());
+        let label = self.node.config.restored.as_deref();
+        // Together they wait for the disk once.
+        let settings = [(REPORT, Some(report.as_str())), (PROGRESS, None), (WISH, None)];
+        let settings = settings.into_iter().chain([(TURN, None)]);
+        let settings = settings.chain(label.map(|label| (LABEL, Some(label))));
+        let kept = settings.map(|(name, value)| inside.set_setting(name, value));
+        futures_util::future::try_join_all(kept).await?;
+        inside.set_setting(MARK, None).await?;
         tracing::warn!(
             node = %self.node.here(), function = %self.node.config.function, fates = ?done.fates,
             "the restored store is judged, and served"
