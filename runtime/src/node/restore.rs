@@ -67,7 +67,11 @@ impl Node {
     /// Whether anything may be done here for anybody.
     pub(crate) async fn serves(&self) -> Outcome<()> {
         let restoring = match self.restore.mark.load(Ordering::Relaxed) {
-            UNKNOWN => self.refresh_restore().await?,
+            UNKNOWN => {
+                // Nor does a node that goes out of the tree create before it knows that.
+                self.refresh_closed().await?;
+                self.refresh_restore().await?
+            }
             mark => mark == THERE,
         };
         if restoring { Err(Failure::Restoring) } else { Ok(()) }

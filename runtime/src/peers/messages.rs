@@ -452,6 +452,9 @@ pub struct RetireCall {
     pub node: NodeName,
     /// What to do for that.
     pub step: RetireStep,
+    /// `sweep`: where to go on; absent for the first page.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
 }
 
 /// What a node does so that one, itself or another, can go.
@@ -466,6 +469,9 @@ pub enum RetireStep {
     Rehome,
     /// Another: forget pointers that lead there or have their home there.
     Forget,
+    /// Another: both, page by page of all records, whatever the index says. The node
+    /// itself: count what is left.
+    Sweep,
 }
 
 /// The answer to `retire`.
@@ -475,6 +481,9 @@ pub struct RetireAnswer {
     pub done: u64,
     /// Those that could not be done just now; call again.
     pub left: u64,
+    /// `sweep`: where to go on; absent at the end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
 }
 
 /// `POST /_/recover`.
