@@ -392,6 +392,7 @@ impl Node {
         NodeStatus {
             node: self.here().clone(),
             function: self.config.function.clone(),
+            replica: self.restore.replica(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             wire_version: WIRE_VERSION,
             sessions: counts.resident,

@@ -56,6 +56,11 @@ impl Restore {
         let mark = AtomicU8::new(UNKNOWN);
         Self { process, mark, status: Mutex::default(), wake: Notify::new() }
     }
+
+    /// This process's name among its replicas.
+    pub(super) fn replica(&self) -> String {
+        format!("{:016x}", self.process)
+    }
 }
 
 impl Node {
@@ -189,7 +194,7 @@ impl Node {
     /// Whether this process works on it.
     async fn has_turn(&self) -> Outcome<bool> {
         let turn = self.store.setting(TURN).await?;
-        let own = format!("{:016x} ", self.restore.process);
+        let own = format!("{} ", self.restore.replica());
         Ok(turn.is_some_and(|turn| turn.starts_with(&own)))
     }
 }

@@ -311,6 +311,9 @@ pub struct NodeStatus {
     pub node: NodeName,
     /// This function.
     pub function: FunctionName,
+    /// Tells the replica that answers from the others: another one after each start.
+    #[serde(default)]
+    pub replica: String,
     /// The runtime's version.
     pub version: String,
     /// Version of the internal calls.

@@ -102,7 +102,7 @@ impl Node {
         {
             return Ok(false);
         }
-        let own = format!("{:016x} {now}", self.restore.process);
+        let own = format!("{} {now}", self.restore.replica());
         self.store.set_setting(TURN, Some(&own)).await?;
         Ok(true)
     }
@@ -347,7 +347,7 @@ impl Work<'_> {
             let why = "another replica restores the store".to_owned();
             return Err(Failure::MoveFailed(why));
         }
-        let own = format!("{:016x} {}", self.node.restore.process, self.node.store.now().await?);
+        let own = format!("{} {}", self.node.restore.replica(), self.node.store.now().await?);
         self.inside.set_setting(TURN, Some(&own)).await?;
         let status = self.node.restore.status.lock().clone();
         self.inside.set_setting(PROGRESS, Some(&written(status))).await?;
