@@ -181,6 +181,34 @@ async fn g2_a_session_that_the_index_has_lost_is_not_left_behind() {
 }
 
 #[tokio::test]
+async fn g2_nobody_goes_while_a_part_of_a_store_is_away() {
+    let mut tree =
+        Tree::italy(Store::Cluster("always")).set("reload_interval", "50ms").start().await;
+    for number in 0..6 {
+        let mut client = Client::new(tree.gateway("navigli"), &format!("s{number}"));
+        client.send(Method::POST, "/log", "a").await.expect(200);
+    }
+    let cluster = tree.cluster.as_mut().expect("a cluster");
+    cluster.masters[0].kill9();
+    let refused = retire(&tree, "navigli", "--in-place").await.expect("its end");
+    assert_ne!(refused.code, 0, "{refused:?}");
+    let kept = fs::read_to_string(tree.dir().join("topology.yaml")).expect("the topology");
+    assert_eq!(kept, tree.topology());
+
+    tree.cluster.as_mut().expect("a cluster").masters[0].restart();
+    for node in ["italy", "milan", "navigli", "brera", "rome", "trastevere"] {
+        let operator = tree.operator();
+        until("it has its store", async || operator.status(node).await.store == "ok").await;
+    }
+    retire(&tree, "navigli", "--in-place").await.expect("its end").good();
+    for number in 0..6 {
+        let mut client = Client::new(tree.gateway("milan"), &format!("s{number}"));
+        let answer = client.send(Method::GET, "/log", "").await.expect(200);
+        assert_eq!(answer.token().proprietary_location.as_str(), "milan");
+    }
+}
+
+#[tokio::test]
 async fn g8_nodes_cannot_tell_each_other_to_retire() {
     use funicular::http::signature::Role;
     let tree = Tree::line(Store::Memory).start().await;
