@@ -18,6 +18,14 @@ use serde::de::DeserializeOwned;
 const TIMEOUT: Duration = Duration::from_secs(20);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// A function in a gateway's list.
+#[derive(serde::Deserialize)]
+struct Listed {
+    name: String,
+    #[serde(default, rename = "availableReplicas")]
+    replicas: Option<usize>,
+}
+
 /// Calls nodes as an operator.
 #[derive(Clone)]
 pub(crate) struct Client {
@@ -111,11 +119,19 @@ impl Client {
 
     /// The functions that a node's gateway has.
     pub(crate) async fn functions(&self, node: &Node) -> Result<Vec<FunctionName>, CallError> {
-        #[derive(serde::Deserialize)]
-        struct Listed {
-            name: String,
-        }
+        let listed = self.listed(node).await?;
+        // A name that is none of OpenFaaS's cannot be called either.
+        Ok(listed.iter().filter_map(|listed| FunctionName::new(&listed.name).ok()).collect())
+    }
 
+    /// How many replicas of a function answer at a node, as its gateway has it; `None` if
+    /// it does not say.
+    pub(crate) async fn replicas(&self, node: &Node, function: &FunctionName) -> Option<usize> {
+        let listed = self.listed(node).await.ok()?;
+        listed.iter().find(|listed| listed.name == function.as_str())?.replicas
+    }
+
+    async fn listed(&self, node: &Node) -> Result<Vec<Listed>, CallError> {
         let url = format!("{}/system/functions", node.gateway);
         let response = self.http.get(url).send().await.map_err(|e| unreachable(node, &e))?;
         let status = response.status().as_u16();
@@ -124,9 +140,7 @@ impl Client {
         }
         let body = read_body(node, response).await?;
         let answer = Answer { node: node.name.clone(), status, body };
-        let listed: Vec<Listed> = answer.read()?;
-        // A name that is none of OpenFaaS's cannot be called either.
-        Ok(listed.iter().filter_map(|listed| FunctionName::new(&listed.name).ok()).collect())
+        answer.read()
     }
 
     /// `GET /_/<endpoint>` of a function at a node.

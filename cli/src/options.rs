@@ -88,6 +88,11 @@ impl Access {
         path.ok_or_else(|| Failure::Usage("name the topology's file with --topology".to_owned()))
     }
 
+    /// The tree alone, for what calls nobody.
+    pub(crate) fn tree(&self) -> &Tree {
+        &self.tree
+    }
+
     /// The directory of the secrets.
     pub(crate) fn secrets(&self) -> &Path {
         &self.secrets

@@ -92,6 +92,7 @@ pub const VARIABLES: &[(&str, &str)] = &[
     ("FUNICULAR_STORE", "redis://redis:6379/0"),
     ("FUNICULAR_STORE_PREFIX", "f"),
     ("FUNICULAR_SECRETS", "/var/openfaas/secrets"),
+    ("FUNICULAR_RESTORED", ""),
     ("reload_interval", "2s"),
     ("FUNICULAR_STANDALONE", "false"),
     ("FUNICULAR_LOG", "info"),
@@ -248,6 +249,7 @@ fn node_config(reader: &Reader<'_>) -> Result<NodeConfig, ConfigError> {
     let function = FunctionName::new(function)
         .map_err(|bad| ConfigError(format!("FUNICULAR_FUNCTION: {bad}")))?;
     let mut config = NodeConfig::new(here, function);
+    config.restored = reader.0.get("FUNICULAR_RESTORED").filter(|label| !label.trim().is_empty());
     reader.duration("exec_timeout", &mut config.exec_timeout)?;
     reader.duration("read_timeout", &mut config.read_timeout)?;
     reader.duration("session_wait", &mut config.session_wait)?;

@@ -9,6 +9,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use crate::http::Service;
 use crate::http::signature::Keys;
 use crate::topology::Topology;
@@ -29,8 +31,13 @@ pub async fn watch(service: Service, sources: Sources) {
     if sources.every.is_zero() {
         return;
     }
-    let mut watcher =
-        Watcher { service, sources, topology: Seen::default(), keys: Seen::default() };
+    let mut watcher = Watcher {
+        service,
+        sources,
+        retry: Retry::default(),
+        topology: Seen::default(),
+        keys: Seen::default(),
+    };
     loop {
         tokio::time::sleep(watcher.sources.every).await;
         watcher.look().await;
@@ -40,8 +47,37 @@ pub async fn watch(service: Service, sources: Sources) {
 struct Watcher {
     service: Service,
     sources: Sources,
+    /// Not before then is a tree judged again that was refused: that is a look at every
+    /// record of the node.
+    retry: Retry,
     topology: Seen,
     keys: Seen,
+}
+
+/// The longest pause between two attempts, unless one takes longer.
+const LONGEST: Duration = Duration::from_secs(60);
+
+/// When what was refused is tried again: ever later, and never so often that a node does
+/// little else.
+#[derive(Debug, Default)]
+struct Retry {
+    attempts: u32,
+    at: Option<Instant>,
+}
+
+impl Retry {
+    fn is_due(&self, now: Instant) -> bool {
+        self.at.is_none_or(|at| now >= at)
+    }
+
+    /// An attempt was refused; one look at the file comes every `every`.
+    fn refused(&mut self, every: Duration, began: Instant, now: Instant) {
+        let doubled = every.saturating_mul(1 << self.attempts.min(16));
+        let took = now.saturating_duration_since(began);
+        let pause = doubled.min(LONGEST).max(took * 10);
+        self.attempts += 1;
+        self.at = Some(now + pause);
+    }
 }
 
 /// What was said last of a source, so that it is said once.
@@ -79,9 +115,14 @@ impl Watcher {
 
     async fn look_at_topology(&mut self, text: String) {
         // What was refused is tried again: sessions come and go.
-        if self.topology.complaint.is_none() && self.topology.text.as_ref() == Some(&text) {
+        let same = self.topology.text.as_ref() == Some(&text);
+        if same && (self.topology.complaint.is_none() || !self.retry.is_due(Instant::now())) {
             return;
         }
+        if !same {
+            self.retry = Retry::default();
+        }
+        let began = Instant::now();
         let outcome = match Topology::parse(&text) {
             Ok(topology) => self.service.set_topology(Arc::new(topology)).await,
             Err(faults) => {
@@ -92,7 +133,10 @@ impl Watcher {
         };
         self.topology.text = Some(text);
         match outcome {
-            Err(why) => self.topology.complain("topology", why),
+            Err(why) => {
+                self.retry.refused(self.sources.every, began, Instant::now());
+                self.topology.complain("topology", why);
+            }
             Ok(changed) => {
                 self.topology.complaint = None;
                 if changed {
@@ -121,5 +165,31 @@ impl Watcher {
             }
             Err(error) => self.keys.complain("secrets", error.to_string()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_refused_is_tried_ever_later_and_costs_a_tenth_of_the_time_at_most() {
+        let every = Duration::from_secs(2);
+        let mut retry = Retry::default();
+        let mut pauses = Vec::new();
+        for _ in 0..8 {
+            let now = Instant::now();
+            assert!(retry.is_due(now));
+            retry.refused(every, now, now);
+            assert!(!retry.is_due(now));
+            pauses.push(retry.at.unwrap().duration_since(now).as_secs());
+            tokio::time::advance(retry.at.unwrap() - now).await;
+        }
+        assert_eq!(pauses, [2, 4, 8, 16, 32, 60, 60, 60]);
+        let began = Instant::now();
+        tokio::time::advance(Duration::from_secs(30)).await;
+        retry.refused(every, began, Instant::now());
+        assert!(!retry.is_due(Instant::now() + Duration::from_secs(299)));
+        assert!(retry.is_due(Instant::now() + Duration::from_secs(300)));
     }
 }

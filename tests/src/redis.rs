@@ -296,6 +296,24 @@ impl RedisServer {
         }
     }
 
+    /// A copy of its files, as a person makes one while it runs: the append-only file
+    /// alone.
+    pub fn back_up(&self) -> TempDir {
+        let backup =
+            tempfile::Builder::new().prefix("funicular-backup-").tempdir().expect("a directory");
+        copy(&self.dir.path().join("appendonlydir"), &backup.path().join("appendonlydir"));
+        backup
+    }
+
+    /// Kills it, replaces its files by those of a backup, and starts it again.
+    pub fn put_back(&mut self, backup: &TempDir) {
+        self.kill9();
+        let own = self.dir.path().join("appendonlydir");
+        fs::remove_dir_all(&own).expect("its files are ours");
+        copy(&backup.path().join("appendonlydir"), &own);
+        self.launch();
+    }
+
     /// Starts it again on the same files, killing it first if it runs.
     pub fn restart(&mut self) {
         self.kill9();
@@ -392,6 +410,13 @@ impl RedisServer {
             }
             thread.join().expect("the sampler ends");
         }
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("a directory");
+    for file in fs::read_dir(from).expect("its files").flatten() {
+        fs::copy(file.path(), to.join(file.file_name())).expect("a copy");
     }
 }
 

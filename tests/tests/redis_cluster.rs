@@ -189,6 +189,45 @@ async fn g7_one_master_is_away_and_the_others_go_on() {
     assert_eq!(bench.dump(&ids[lost]).await.unwrap().get("sk").unwrap(), "v");
 }
 
+/// All pages of a walk, or why one did not come.
+async fn walk(bench: &Bench) -> StoreResult<usize> {
+    let (mut found, mut cursor) = (0, None);
+    loop {
+        let page = bench.store.walk(cursor).await?;
+        found += page.found.len();
+        cursor = page.next;
+        if cursor.is_none() {
+            return Ok(found);
+        }
+    }
+}
+
+#[tokio::test]
+async fn g2_a_walk_does_not_pass_over_a_master_that_is_away() {
+    let mut cluster = Arc::new(durable().await);
+    let ids = one_each(&cluster);
+    let mut bench = Bench::clustered(&cluster, "edge").await;
+    for id in &ids {
+        bench.write(id, vec![set("k", "v")]).await;
+    }
+    assert_eq!(walk(&bench).await.unwrap(), 3);
+    for lost in 0..3 {
+        change(&mut cluster, &mut bench, |cluster| cluster.masters[lost].kill9());
+        let away = walk(&bench).await;
+        assert!(matches!(away, Err(StoreError::Unavailable(_))), "{away:?}");
+        let away = bench.store.slots(&ids).await;
+        assert!(matches!(away, Err(StoreError::Unavailable(_))), "{away:?}");
+        change(&mut cluster, &mut bench, |cluster| cluster.masters[lost].restart());
+        bench.soon("it is back", async || walk(&bench).await.ok()).await;
+    }
+    // A cursor is of the process that gave it: another one's keys are in another order.
+    let page = bench.store.walk(None).await.unwrap();
+    let (_, rest) = page.next.as_deref().and_then(|next| next.split_once(' ')).expect("more");
+    let (_, server) = rest.split_once(' ').expect("a server");
+    let other = bench.store.walk(Some(format!("7 another-run {server}"))).await;
+    assert!(matches!(other, Err(StoreError::Unavailable(_))), "{other:?}");
+}
+
 fn restarted<T: std::fmt::Debug>(answer: &StoreResult<T>) {
     assert!(matches!(answer, Err(StoreError::Restarted)), "{answer:?}");
 }

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::time::Duration;
 
+use funicular::topology::Topology;
 use funicular_tests::client::Client;
 use funicular_tests::command_line::{Ended, Terminal};
 use funicular_tests::tree::{Store, Tree, until};
@@ -80,6 +82,12 @@ async fn retired(store: Store) {
         assert_eq!((status.topology.nodes, status.topology.refused), (5, None), "{node}");
     }
     assert_eq!(operator.status("navigli").await.sessions, 0);
+
+    // It can be run again, also with the file that it has written.
+    let again = retire(&tree, "navigli", "--in-place").await.expect("its end").good();
+    assert!(again.contains("`navigli` is retired; 0 sessions got another home"), "{again}");
+    let kept = fs::read_to_string(tree.dir().join("topology.yaml.with-navigli")).expect("a copy");
+    assert_eq!(kept, tree.topology());
     let itself = json!({"node": "milan", "step": "rehome"});
     assert_eq!(operator.post("milan", "retire", &itself).await.status, 400);
 }
@@ -97,16 +105,107 @@ async fn a_node_that_goes_creates_no_sessions_also_after_a_restart() {
     let answer = client.send(Method::POST, "/log", "a").await;
     assert_eq!((answer.status, answer.code().as_str()), (421, "unknown-session"));
     tree.site("navigli").restart().await;
-    until("it has read that it goes", async || {
-        let answer = client.send(Method::POST, "/log", "a").await;
-        answer.status == 421
-    })
-    .await;
+    let answer = client.send(Method::POST, "/log", "a").await;
+    assert_eq!((answer.status, answer.code().as_str()), (421, "unknown-session"), "at once");
     assert_eq!(
         retire(&tree, "navigli", "--stop").await.expect("its end").good(),
         "`navigli` is at work again\n"
     );
     client.send(Method::POST, "/log", "a").await.expect(200);
+}
+
+#[tokio::test]
+async fn g5_a_token_from_before_leads_to_the_session_at_its_new_home() {
+    let tree = Tree::italy(Store::Redis("always")).start().await;
+    let operator = tree.operator();
+    let mut client = Client::new(tree.gateway("navigli"), "ada");
+    let before = client.send(Method::POST, "/log", "a").await.expect(200);
+    let before = before.header("x-session-token").to_owned();
+    operator.offload("navigli", "ada").await;
+    operator.settled("ada", Duration::from_secs(8)).await;
+    let moved = client.send(Method::GET, "/log", "").await.expect(200);
+    let moved = moved.header("x-session-token").to_owned();
+    let close = json!({"node": "navigli", "step": "close"});
+    operator.post("navigli", "retire", &close).await.expect(200);
+    let rehome = json!({"node": "navigli", "step": "rehome"});
+    let done = operator.post("milan", "retire", &rehome).await.expect(200);
+    assert_eq!(done.body["done"], 1);
+    for stop in [false, true] {
+        if stop {
+            retire(&tree, "navigli", "--stop").await.expect("its end").good();
+        }
+        for token in [&before, &moved] {
+            for place in ["milan", "navigli", "trastevere"] {
+                let mut client = Client::new(tree.gateway(place), "ada");
+                let hint = [("x-session-token", token.as_str())];
+                let answer = client.send_with(Method::GET, "/log", "", &hint).await;
+                assert_eq!(answer.status, 200, "{place}: {}", answer.text());
+                assert_eq!(answer.json::<Vec<String>>(), ["a"]);
+                assert_eq!(answer.token().proprietary_location.as_str(), "milan");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn g2_a_session_that_the_index_has_lost_is_not_left_behind() {
+    let mut tree = Tree::italy(Store::Redis("always")).set("reload_interval", "50ms").start().await;
+    for session in ["ada", "bob"] {
+        let mut client = Client::new(tree.gateway("navigli"), session);
+        client.send(Method::POST, "/log", "a").await.expect(200);
+        tree.operator().offload("navigli", session).await;
+        tree.operator().settled(session, Duration::from_secs(8)).await;
+    }
+    let listed = "f:probe:residents:navigli";
+    for session in ["ada", "bob"] {
+        assert_eq!(tree.site("milan").redis().number(&["ZREM", listed, session]), 1);
+    }
+    // A tree without its home would orphan it, whatever the index says.
+    let topology = tree.topology().to_owned();
+    let smaller = Topology::parse(&topology).unwrap().without(&"navigli".parse().unwrap()).unwrap();
+    fs::write(tree.dir().join("topology.yaml"), smaller.to_yaml()).expect("the topology");
+    until("it is refused", async || {
+        let refused = tree.operator().status("milan").await.topology.refused;
+        refused.is_some_and(|why| why.contains("the home of sessions that are here"))
+    })
+    .await;
+    fs::write(tree.dir().join("topology.yaml"), &topology).expect("the topology");
+
+    retire(&tree, "navigli", "--in-place").await.expect("its end").good();
+    for session in ["ada", "bob"] {
+        let mut client = Client::new(tree.gateway("milan"), session);
+        let answer = client.send(Method::GET, "/log", "").await.expect(200);
+        assert_eq!(answer.json::<Vec<String>>(), ["a"]);
+        assert_eq!(answer.token().proprietary_location.as_str(), "milan");
+    }
+}
+
+#[tokio::test]
+async fn g2_nobody_goes_while_a_part_of_a_store_is_away() {
+    let mut tree =
+        Tree::italy(Store::Cluster("always")).set("reload_interval", "50ms").start().await;
+    for number in 0..6 {
+        let mut client = Client::new(tree.gateway("navigli"), &format!("s{number}"));
+        client.send(Method::POST, "/log", "a").await.expect(200);
+    }
+    let cluster = tree.cluster.as_mut().expect("a cluster");
+    cluster.masters[0].kill9();
+    let refused = retire(&tree, "navigli", "--in-place").await.expect("its end");
+    assert_ne!(refused.code, 0, "{refused:?}");
+    let kept = fs::read_to_string(tree.dir().join("topology.yaml")).expect("the topology");
+    assert_eq!(kept, tree.topology());
+
+    tree.cluster.as_mut().expect("a cluster").masters[0].restart();
+    for node in ["italy", "milan", "navigli", "brera", "rome", "trastevere"] {
+        let operator = tree.operator();
+        until("it has its store", async || operator.status(node).await.store == "ok").await;
+    }
+    retire(&tree, "navigli", "--in-place").await.expect("its end").good();
+    for number in 0..6 {
+        let mut client = Client::new(tree.gateway("milan"), &format!("s{number}"));
+        let answer = client.send(Method::GET, "/log", "").await.expect(200);
+        assert_eq!(answer.token().proprietary_location.as_str(), "milan");
+    }
 }
 
 #[tokio::test]

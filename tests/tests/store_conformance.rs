@@ -117,7 +117,8 @@ on_each! {
         g3_a_commit_takes_effect_once
         g3_a_large_body_and_an_odd_id_are_kept;
     recovery:
-        g2_an_unused_session_ends;
+        g2_an_unused_session_ends
+        g1_a_closed_store_lets_in_nobody_but_who_works_inside;
     index:
         settings_are_kept
         the_clock_goes_on;
@@ -166,7 +167,9 @@ on_each_pair! {
         g1_a_restarted_store_freezes_what_had_agreed
         g7_a_person_ends_a_wait
         g2_a_session_that_ends_away_tells_home
-        g4_pointers_follow_and_age;
+        g4_pointers_follow_and_age
+        g1_a_walk_finds_every_record
+        g1_what_others_have_is_set_aside;
     index:
         residents_are_listed_by_last_use
         g7_the_pending_are_never_missed

@@ -1,6 +1,7 @@
 //! A tree of three nodes that answer, signed, what a test tells them to.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use funicular::http::signature::{FunctionKeys, NonceCache, Secret};
 use funicular::topology::Topology;
@@ -97,12 +98,40 @@ impl Nodes {
             endpoint: endpoint.to_owned(),
             query: String::new(),
             status,
-            body: body.to_string(),
+            bodies: vec![body.to_string()],
+            next: AtomicUsize::new(0),
         };
         signing.mount(verb, function_name, &self.servers[node]).await;
     }
 
-    /// The same for a GET with a query, which has to be signed as it is sent.
+    /// Replicas of a function answer in turn with what their status is; the gateway counts
+    /// `ready` of them.
+    pub(crate) async fn replicas(
+        &self,
+        node: &'static str,
+        function_name: &str,
+        ready: usize,
+        statuses: &[Value],
+    ) {
+        let list = json!([{ "name": function_name, "availableReplicas": ready }]);
+        Mock::given(method("GET"))
+            .and(path("/system/functions"))
+            .respond_with(ResponseTemplate::new(200).set_body_json(list))
+            .mount(&self.servers[node])
+            .await;
+        let signing = Signing {
+            node: NodeName::new(node).unwrap(),
+            keys: self.keys.for_function(&function(function_name)),
+            endpoint: "/_/status".to_owned(),
+            query: String::new(),
+            status: 200,
+            bodies: statuses.iter().map(Value::to_string).collect(),
+            next: AtomicUsize::new(0),
+        };
+        signing.mount("GET", function_name, &self.servers[node]).await;
+    }
+
+    /// One answer to a GET with a query, which has to be signed as it is sent.
     pub(crate) async fn answers_at(
         &self,
         node: &'static str,
@@ -118,7 +147,8 @@ impl Nodes {
             endpoint: endpoint.to_owned(),
             query: query.to_owned(),
             status,
-            body: body.to_string(),
+            bodies: vec![body.to_string()],
+            next: AtomicUsize::new(0),
         };
         signing.mount("GET", function_name, &self.servers[node]).await;
     }
@@ -137,7 +167,9 @@ struct Signing {
     endpoint: String,
     query: String,
     status: u16,
-    body: String,
+    /// One answer after the other, and again from the first.
+    bodies: Vec<String>,
+    next: AtomicUsize,
 }
 
 impl Signing {
@@ -159,14 +191,16 @@ impl Respond for Signing {
             body: &request.body,
             ..Call::to(&self.node)
         };
+        let turn = self.next.fetch_add(1, Ordering::SeqCst);
+        let body = &self.bodies[turn % self.bodies.len()];
         let header = request.headers.get(SIGNATURE_HEADER).map(|value| value.to_str().unwrap());
         match self.keys.verify(header, &call, unix_ms(), &NonceCache::default()) {
             Ok(verified) => ResponseTemplate::new(self.status)
                 .insert_header(
                     SIGNATURE_HEADER,
-                    verified.sign_answer(&self.node, self.status, self.body.as_bytes()),
+                    verified.sign_answer(&self.node, self.status, body.as_bytes()),
                 )
-                .set_body_string(&self.body),
+                .set_body_string(body),
             Err(error) => {
                 let problem = funicular::http::problem::Problem::unauthorized(&error);
                 ResponseTemplate::new(401).set_body_bytes(problem.body())
@@ -236,7 +270,8 @@ async fn g8_an_answer_that_the_node_did_not_sign_does_not_count() {
         endpoint: "/_/status".into(),
         query: String::new(),
         status: 200,
-        body: "{}".into(),
+        bodies: vec!["{}".into()],
+        next: AtomicUsize::new(0),
     };
     impostor.mount("GET", "cart", &nodes.servers["milan"]).await;
     let error = status(&nodes, &nodes.client()).await.unwrap_err();

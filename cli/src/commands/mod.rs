@@ -7,6 +7,7 @@ mod generate;
 mod offload;
 mod onload;
 mod recover;
+mod restore;
 mod retire;
 mod secret;
 mod status;
@@ -47,6 +48,8 @@ pub(crate) enum Command {
     Drain(drain::Args),
     /// Take a node out of the tree: its sessions get another home
     Retire(retire::Args),
+    /// After a node's store was put back to a backup: find out what of it still holds
+    Restore(restore::Args),
     /// Go on without a node that will not come back, or let one in again
     Recover(recover::Args),
 }
@@ -72,6 +75,7 @@ pub(crate) fn run(command: Command, json: bool) -> Result<()> {
             Command::Onload(args) => onload::run(&args, json).await,
             Command::Drain(args) => drain::run(&args, json).await,
             Command::Retire(args) => retire::run(&args, json).await,
+            Command::Restore(args) => restore::run(&args, json).await,
             Command::Recover(args) => recover::run(&args, json).await,
         }
     };

@@ -4,7 +4,7 @@
 //! these become the home of all that had theirs there. Then the tree goes on without it.
 //! Every step can be done again: what was broken off is begun anew.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -17,11 +17,11 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::deploy::TOPOLOGY_SECRET;
-use super::survey::everywhere;
-use crate::client::Client;
+use super::survey::{Place, everywhere};
+use crate::client::{CallError, Client};
 use crate::exit::Failure;
 use crate::faas::{self, Call, Job, named_gateway};
-use crate::options::{Access, node};
+use crate::options::{Access, load, node};
 use crate::output::{count, show};
 
 /// Between two looks at the nodes.
@@ -32,8 +32,8 @@ pub(crate) struct Args {
     /// The node to take out of the tree: one without nodes below it
     node: NodeName,
 
-    /// This function only: the node stays in the tree for the others [default: all that
-    /// its gateway lists]
+    /// The functions that the node has; it goes for all of them [default: those that its
+    /// gateway lists]
     #[arg(long, value_name = "F")]
     function: Vec<FunctionName>,
 
@@ -45,8 +45,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "SECONDS", default_value_t = 600)]
     wait: u64,
 
-    /// The nodes read the topology's file themselves: write it anew, and leave faas-cli
-    /// alone
+    /// The nodes read the topology's file themselves: write it anew, keep the tree that it
+    /// had beside it (`FILE.with-NODE`), and leave faas-cli alone
     #[arg(long)]
     in_place: bool,
 
@@ -63,18 +63,21 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(args: &Args, json: bool) -> Result<()> {
-    let (topology, client) = args.access.open()?;
-    let gone = node(&topology, &args.node)?;
-    let smaller = leaves(&topology, gone)?;
+    let (mut topology, client) = args.access.open()?;
     let file = match (&args.output, args.in_place) {
         (Some(file), _) => file.clone(),
         (None, true) => args.access.topology_file()?,
-        (None, false) => PathBuf::from(format!("without-{}.yaml", gone.name)),
+        (None, false) => PathBuf::from(format!("without-{}.yaml", args.node)),
     };
-    let functions = match &args.function[..] {
-        [] => client.functions(gone).await?,
-        named => named.to_vec(),
-    };
+    let before = before(&file, &args.node);
+    let written = topology.node(&args.node).is_none();
+    if args.in_place && written && before.exists() {
+        // It was broken off, or is done again: this is the tree that it began with.
+        topology = load(&before.display().to_string())?;
+    }
+    let gone = node(&topology, &args.node)?;
+    let smaller = leaves(&topology, gone)?;
+    let functions = functions(&client, gone, &args.function).await?;
     let say = |what: String| {
         if !json {
             println!("{what}");
@@ -95,8 +98,11 @@ pub(crate) async fn run(args: &Args, json: bool) -> Result<()> {
         rehomed += retire.empty(function).await?;
         say(format!("`{}` has no session of {function} and is the home of none", gone.name));
     }
-    std::fs::write(&file, smaller.to_yaml())
-        .with_context(|| format!("{} cannot be written", file.display()))?;
+    if args.in_place && !written {
+        let (_, text) = args.access.tree().text()?;
+        replace(&before, &text)?;
+    }
+    replace(&file, &smaller.to_yaml())?;
     let file = file.display().to_string();
     if !args.in_place {
         let give = |node: &Node| Job {
@@ -125,6 +131,48 @@ pub(crate) async fn run(args: &Args, json: bool) -> Result<()> {
         format!("`{}` is retired; {sessions} got another home", gone.name)
     });
     Ok(())
+}
+
+/// Where the tree with a node is kept when its file is written anew without it.
+fn before(file: &Path, gone: &NodeName) -> PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push(format!(".with-{gone}"));
+    name.into()
+}
+
+/// Writes a file in one step: whoever reads it meanwhile has the old one or the new one.
+fn replace(file: &Path, text: &str) -> Result<()> {
+    let mut name = file.as_os_str().to_owned();
+    name.push(".new");
+    let unwritten = || format!("{} cannot be written", file.display());
+    std::fs::write(&name, text).with_context(unwritten)?;
+    std::fs::rename(&name, file).with_context(unwritten)
+}
+
+/// The functions that are meant: all that the node has, since the tree is the same for all.
+async fn functions(
+    client: &Client,
+    gone: &Node,
+    named: &[FunctionName],
+) -> Result<Vec<FunctionName>> {
+    match (client.functions(gone).await, named) {
+        (Ok(listed), []) => Ok(listed),
+        // A gateway that lists nothing leaves it to whoever names them.
+        (Err(CallError::NoList { .. }), [_, ..]) => Ok(named.to_vec()),
+        (Err(error), _) => Err(error.into()),
+        (Ok(listed), named) => match listed.iter().find(|listed| !named.contains(listed)) {
+            None => Ok(named.to_vec()),
+            Some(other) => {
+                let why = format!(
+                    "`{0}` has `{other}` too, and goes out of the tree for all functions: leave \
+                     --function away, or remove `{other}` there first (`funicular drain {0} \
+                     --function {other}` empties it)",
+                    gone.name
+                );
+                Err(Failure::Usage(why).into())
+            }
+        },
+    }
 }
 
 /// The tree without a node, if it can go.
@@ -202,7 +250,52 @@ impl Retire<'_> {
             }
             tokio::time::sleep(EVERY).await;
         }
-        Ok(rehomed)
+        // The index may have lost some, or a part of it was away: all records count.
+        loop {
+            let (done, left) = self.sweep(function).await?;
+            if done == 0 && left == 0 {
+                return Ok(rehomed);
+            }
+            if Instant::now() >= until {
+                let why = format!(
+                    "{} of {function} need `{}` still; run it again to go on",
+                    count(usize::try_from(left).unwrap_or(usize::MAX), "session"),
+                    self.gone.name
+                );
+                return Err(Failure::Refused(why).into());
+            }
+            rehomed += done;
+            tokio::time::sleep(EVERY).await;
+        }
+    }
+
+    /// Looks at every record at every node, page by page: how many were done and are left.
+    async fn sweep(&self, function: &FunctionName) -> Result<(u64, u64)> {
+        let client = self.client;
+        let swept = everywhere(
+            client,
+            self.topology.nodes(),
+            Some(function),
+            |node, function| async move {
+                let mut all = RetireAnswer::default();
+                loop {
+                    let call = RetireCall {
+                        node: self.gone.name.clone(),
+                        step: RetireStep::Sweep,
+                        cursor: all.next.take(),
+                    };
+                    let page: RetireAnswer =
+                        client.post(node, &function, "retire", &call).await?.read()?;
+                    all.done += page.done;
+                    all.left += page.left;
+                    all.next = page.next;
+                    if all.next.is_none() {
+                        return Ok(all);
+                    }
+                }
+            },
+        );
+        sum(swept.await)
     }
 
     /// The node is at work again.
@@ -233,29 +326,23 @@ impl Retire<'_> {
             everywhere(client, self.others(), Some(function), |node, function| async move {
                 client.get(node, &function, "status", &[]).await?.read()
             });
-        Ok(asked.await.into_iter().map(|place| place.said).collect::<Result<_, _>>()?)
+        Ok(present(asked.await)?)
     }
 
     async fn tell(&self, node: &Node, function: &FunctionName, step: RetireStep) -> Result<()> {
-        let call = RetireCall { node: self.gone.name.clone(), step };
+        let call = RetireCall { node: self.gone.name.clone(), step, cursor: None };
         self.client.post(node, function, "retire", &call).await?;
         Ok(())
     }
 
     /// How many were done and how many are left, at all other nodes together.
     async fn tell_others(&self, function: &FunctionName, step: RetireStep) -> Result<(u64, u64)> {
-        let call = RetireCall { node: self.gone.name.clone(), step };
+        let call = RetireCall { node: self.gone.name.clone(), step, cursor: None };
         let (client, call) = (self.client, &call);
         let told = everywhere(client, self.others(), Some(function), |node, function| async move {
             client.post(node, &function, "retire", call).await?.read()
         });
-        let (mut done, mut left) = (0, 0);
-        for place in told.await {
-            let answer: RetireAnswer = place.said?;
-            done += answer.done;
-            left += answer.left;
-        }
-        Ok((done, left))
+        sum(told.await)
     }
 
     /// All others go by the tree without the node.
@@ -280,9 +367,64 @@ impl Retire<'_> {
     }
 }
 
+/// What the nodes say that have the function; one without it holds nothing.
+fn present<T>(places: Vec<Place<'_, T>>) -> Result<Vec<T>, CallError> {
+    let said = places.into_iter().map(|place| place.said);
+    said.filter(|said| !matches!(said, Err(CallError::NoFunction { .. }))).collect()
+}
+
+fn sum(places: Vec<Place<'_, RetireAnswer>>) -> Result<(u64, u64)> {
+    let answers = present(places)?;
+    let done = answers.iter().map(|answer| answer.done).sum();
+    Ok((done, answers.iter().map(|answer| answer.left).sum()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::client::tests::{Nodes, function};
+    use std::time::Duration;
+
+    #[tokio::test]
+    async fn it_is_for_all_functions_that_the_node_has() {
+        let nodes = Nodes::start().await;
+        nodes.lists("navigli", &["cart", "cdn"]).await;
+        let topology = nodes.topology();
+        let gone = topology.node(&NodeName::new("navigli").unwrap()).unwrap();
+        let client = nodes.client();
+        let all = [function("cart"), function("cdn")];
+        assert_eq!(functions(&client, gone, &[]).await.unwrap(), all);
+        assert_eq!(functions(&client, gone, &all).await.unwrap(), all);
+        let why = functions(&client, gone, &all[..1]).await.unwrap_err().to_string();
+        assert!(why.contains("`navigli` has `cdn` too"), "{why}");
+    }
+
+    #[tokio::test]
+    async fn a_node_without_the_function_holds_nothing() {
+        let nodes = Nodes::start().await;
+        let answer = json!({ "done": 2, "left": 1 });
+        nodes.answers("milan", "cart", "POST", "/_/retire", 200, &answer).await;
+        let topology = nodes.topology();
+        let gone = topology.node(&NodeName::new("navigli").unwrap()).unwrap();
+        let client = nodes.client();
+        let wait = Duration::from_secs(1);
+        let retire = Retire { topology: &topology, client: &client, gone, wait };
+        let told = retire.tell_others(&function("cart"), RetireStep::Rehome).await.unwrap();
+        assert_eq!(told, (2, 1));
+    }
+
+    #[test]
+    fn a_file_is_replaced_and_the_tree_before_kept_beside_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("topology.yaml");
+        let navigli = NodeName::new("navigli").unwrap();
+        assert_eq!(before(&file, &navigli), dir.path().join("topology.yaml.with-navigli"));
+        for text in ["one", "two"] {
+            replace(&file, text).unwrap();
+            assert_eq!(std::fs::read_to_string(&file).unwrap(), text);
+        }
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
 
     #[test]
     fn a_node_that_cannot_go_is_told_why() {

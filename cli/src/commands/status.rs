@@ -31,6 +31,7 @@ const COLUMNS: &[(&str, &str)] = &[
     ("MOVES", "moves"),
     ("LEAVING", "leaving"),
     ("DRAIN", "drain"),
+    ("RESTORE", "restore"),
     ("STORE", "store"),
     ("SYNCED BY", "promise"),
     ("VERSION", "version"),
@@ -101,6 +102,16 @@ fn text(places: &[Place<'_, Value>]) -> String {
     if !copies.is_empty() {
         parts.push(copies.join("\n"));
     }
+    let waits: Vec<String> = answered
+        .iter()
+        .filter_map(|(place, status)| {
+            let why = status["restore"]["waits_for"].as_str()?;
+            Some(format!("{} is being restored and waits: {why}", place.node.name))
+        })
+        .collect();
+    if !waits.is_empty() {
+        parts.push(waits.join("\n"));
+    }
     let refusals: Vec<String> = answered
         .iter()
         .filter_map(|(place, status)| {
@@ -147,7 +158,7 @@ fn cell(status: &Value, member: &str) -> String {
         (_, Value::Null) => NONE.to_owned(),
         ("bytes", bytes) if bytes.is_u64() => size(bytes.as_u64().unwrap_or_default()),
         (_, Value::String(text)) => text.clone(),
-        ("drain", drain) => cell(drain, "state"),
+        ("drain" | "restore", far) => cell(far, "state"),
         // Enough to tell a few trees apart.
         ("topology", tree) => cell(tree, "digest").chars().take(8).collect(),
         (_, value) => value.to_string(),

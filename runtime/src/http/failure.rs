@@ -28,6 +28,7 @@ pub(crate) fn problem(node: &Node, failure: &Failure) -> Problem {
             Problem::too_many_new_sessions(std::time::Duration::from_secs(1))
         }
         Failure::TooManyMoves => Problem::too_many_moves(config.max_moves_waiting),
+        Failure::Restoring => Problem::restoring(here),
         Failure::Draining => Problem::draining(here),
         Failure::RootStays => Problem::root_stays(),
         Failure::NoRoom => Problem::no_room(here),

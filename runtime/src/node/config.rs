@@ -13,6 +13,9 @@ pub struct NodeConfig {
     pub here: NodeName,
     /// This function.
     pub function: FunctionName,
+    /// Names the backup that this node's store was last put back to, if it ever was: a
+    /// store without this label is not served before it was restored.
+    pub restored: Option<String>,
     /// How long a request waits for a busy session before 503.
     pub session_wait: Duration,
     /// How long reads go on at the source after a freeze.
@@ -71,6 +74,7 @@ impl NodeConfig {
         Self {
             here,
             function,
+            restored: None,
             session_wait: Duration::from_secs(5),
             leaving_reads: Duration::from_secs(1),
             recovery_interval: Duration::from_secs(2),

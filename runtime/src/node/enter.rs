@@ -77,7 +77,7 @@ impl Node {
                     if entering.access == Access::Write {
                         self.release(entering.session, lease).await;
                     }
-                    match Box::pin(self.find_another(token, &mut learned)).await? {
+                    match Box::pin(self.find_another(token, &session.life, &mut learned)).await? {
                         Some(entered) => return Ok(entered),
                         None => self.still_busy(),
                     }
@@ -95,6 +95,9 @@ impl Node {
                         Some(entered) => return Ok(entered),
                         None => self.still_busy(),
                     }
+                }
+                Err(StoreError::Restarted) if self.is_restoring() => {
+                    return Err(Failure::Restoring);
                 }
                 Err(StoreError::Restarted) => {
                     self.store_restarted();
@@ -143,12 +146,12 @@ impl Node {
         // A pointer of another home's session leads away from the one that is meant.
         let other = match &outcome {
             Begin::Redirect { life, .. } | Begin::Expired { life, .. } => {
-                self.means_another(entering, learned, life)
+                self.means_another(entering, learned, life).map(|token| (token, life))
             }
             _ => None,
         };
-        if let Some(token) = other {
-            return self.find_another(token, learned).await;
+        if let Some((token, life)) = other {
+            return self.find_another(token, life, learned).await;
         }
         match outcome {
             // It became free in between.
@@ -257,10 +260,17 @@ impl Node {
     async fn find_another(
         &self,
         token: &SessionToken,
+        life: &Life,
         learned: &mut Learned,
     ) -> Outcome<Option<Entered>> {
         let to = match self.follow_hint(token).await {
             Hint::At(place) => place,
+            // A node holds one life per key, and creates none while it has another: this
+            // one was that session's, and got another home (`Rehome`).
+            Hint::Here if life.home == *self.here() => {
+                learned.void = true;
+                return Ok(None);
+            }
             // It is on its way, or home has not heard yet.
             Hint::Here => return Ok(None),
             Hint::Home(home) if home == *self.here() => {

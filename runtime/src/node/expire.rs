@@ -60,6 +60,9 @@ impl Node {
         loop {
             tokio::time::sleep(every).await;
             let Ok(now) = self.store.now().await else { continue };
+            if self.is_restoring() {
+                continue;
+            }
             // The wall clock only decides whether to pause.
             let wall = self.machine.wall_clock();
             let clocks = clocks.get_or_insert_with(|| Clocks::new(wall, now));

@@ -50,6 +50,9 @@ pub enum Failure {
     /// As many moves wait here as may.
     #[error("too many moves wait here")]
     TooManyMoves,
+    /// This node's store was restored, and nobody has said yet what of it still holds.
+    #[error("this node's store was put back to a backup")]
+    Restoring,
     /// This node is being drained.
     #[error("this node is being drained")]
     Draining,

@@ -119,6 +119,7 @@ impl Node {
     /// Runs a request in its session, or says where to send it.
     pub async fn invoke(&self, call: Call) -> Outcome<Answer> {
         let in_flight = self.take_in()?;
+        self.serves().await?;
         let request = &call.request;
         let matched =
             self.function.resolve(request.method(), request.path()).map_err(|none| match none {

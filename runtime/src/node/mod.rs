@@ -16,6 +16,7 @@
 //! - `detached`: work that runs to its end, whoever waits for it
 //! - `drain`: an operator takes the node out of work
 //! - `retire`: a node is taken out of the tree
+//! - `restore`: the store was put back to a backup
 //! - `retree`: the tree changes while the node is at work
 //! - `moves`: how many moves go on at once
 //! - `lines`, `leases`, `local`: what this process remembers while it runs
@@ -42,6 +43,7 @@ mod offload;
 mod outbox;
 mod pull;
 mod recover;
+mod restore;
 mod retire;
 mod retree;
 mod run;
@@ -66,6 +68,7 @@ pub use invoke::{Answer, Call};
 pub use machine::{Machine, ThisMachine};
 pub(crate) use offload::Offload;
 pub(crate) use outbox::Received;
+pub use restore::MARK as RESTORING;
 
 use crate::function::Function;
 use crate::peers::Peers;
@@ -78,6 +81,7 @@ use lines::Lines;
 use local::Local;
 use machine::{Rate, Steady};
 use moves::Moves;
+use restore::Restore;
 
 /// One function's sessions at one node. Cheap to clone.
 #[derive(Clone)]
@@ -107,6 +111,7 @@ pub struct Inner {
     in_flight: AtomicUsize,
     moves: Moves,
     drain: Drain,
+    restore: Restore,
     creations: Rate,
     /// The rate was reached: a new session has to ask first.
     creations_exhausted: AtomicBool,
@@ -164,6 +169,7 @@ impl Node {
         Self(Arc::new(Inner {
             moves: Moves::new(&parts.config),
             drain: Drain::new(machine::seed(parts.machine.as_ref())),
+            restore: Restore::new(machine::seed(parts.machine.as_ref())),
             creations: RateLimiter::direct_with_clock(Quota::per_second(rate), Steady::new()),
             creations_exhausted: AtomicBool::new(false),
             config: parts.config,
@@ -201,6 +207,7 @@ impl Node {
             tokio::spawn(self.clone().expire_forever()),
             tokio::spawn(self.clone().mend_forever()),
             tokio::spawn(self.clone().drain_forever()),
+            tokio::spawn(self.clone().restore_forever()),
         ];
         Background { tasks }
     }
@@ -220,8 +227,12 @@ impl Node {
         Arc::clone(&self.topology.read())
     }
 
-    /// Whether the store answers and no recovery is due.
+    /// Whether the store answers and no recovery is due. One that is being restored is
+    /// ready too: it tells clients so, and an operator has to reach it.
     pub async fn ready(&self) -> bool {
+        if self.is_restoring() {
+            return true;
+        }
         !self.unrecovered.load(Ordering::Relaxed) && self.store.counts().await.is_ok()
     }
 
@@ -288,7 +299,14 @@ impl Node {
         // A target may hold what a frozen session here has forgotten: nobody reads it
         // any more.
         self.local.no_frozen_reads();
-        Ok(self.store.recover_restart().await?)
+        self.may_be_served().await?;
+        self.store.recover_restart().await?;
+        // Somebody may have found meanwhile that it was put back to a backup.
+        let restoring = self.may_be_served().await;
+        if restoring.is_err() {
+            self.store.close().await?;
+        }
+        restoring
     }
 
     /// Asks the store; after [`StoreError::Restarted`] recovers and asks once more.
@@ -366,10 +384,15 @@ impl Node {
             tracing::debug!(node = %self.here(), %failure, "whether it is drained is not known");
         }
         let store = counts.as_ref().err().map_or_else(|| "ok".to_owned(), ToString::to_string);
+        let restore = match self.is_restoring() {
+            true => Some(self.restore_status().await.unwrap_or_default()),
+            false => None,
+        };
         let counts = counts.unwrap_or_default();
         NodeStatus {
             node: self.here().clone(),
             function: self.config.function.clone(),
+            replica: self.restore.replica(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             wire_version: self.config.wire_version.number(),
             sessions: counts.resident,
@@ -379,6 +402,7 @@ impl Node {
             leaving: self.moves.leaving() as u64,
             waiting: self.moves.waiting() as u64,
             drain: self.drain_status(counts.resident),
+            restore,
             copies: self.local.copies(),
             status,
             promise: format!("{:?}", self.store.promise()).to_lowercase(),

@@ -301,7 +301,7 @@ fn goes_on(error: &PeerError) -> bool {
         PeerError::Unreachable { .. } | PeerError::NoFunction { .. } => true,
         PeerError::Refused { refusal: Some(refusal), .. } => *refusal == Refusal::OtherLife,
         PeerError::Refused { code, .. } => {
-            ["no-room", "barred", "older-schema", "draining"].contains(&code.as_str())
+            ["no-room", "barred", "older-schema", "draining", "restoring"].contains(&code.as_str())
         }
     }
 }

@@ -59,6 +59,11 @@ impl Node {
     /// One turn: recovers a restarted store, then looks after every session about
     /// which somebody has to be asked or told something.
     async fn recover_once(&self, most: usize) -> Outcome<()> {
+        // Nothing that is in the store may be acted on; `restore` does what there is to do.
+        if self.refresh_restore().await? {
+            self.unrecovered.store(true, Ordering::Relaxed);
+            return Ok(());
+        }
         if self.unrecovered.load(Ordering::Relaxed) {
             self.recover_store().await?;
             self.unrecovered.store(false, Ordering::Relaxed);
@@ -232,7 +237,7 @@ impl Node {
     pub(super) async fn mend_forever(self) {
         loop {
             let mut cursor = None;
-            loop {
+            while !self.is_restoring() {
                 match self.store.mend_index(cursor).await {
                     Ok(None) => break,
                     Ok(next) => cursor = next,

@@ -2,10 +2,11 @@
 
 use futures_util::{StreamExt, stream};
 
+use super::retree::names;
 use super::{Failure, Node, Outcome};
 use crate::peers::messages::{RetireAnswer, RetireCall, RetireStep};
-use crate::protocol::{Event, Reply};
-use crate::session::{Incarnation, Life, Millis, NodeName, Record, SessionId};
+use crate::protocol::{Event, Refusal, Reply};
+use crate::session::{Incarnation, Life, Millis, NodeName, Record, SessionId, Slot};
 use crate::store::Durability;
 
 /// The setting that says that this node goes, and creates no sessions any more.
@@ -28,13 +29,14 @@ impl Node {
                 let close = (call.step == RetireStep::Close).then_some("yes");
                 self.store.set_setting(CLOSED, close).await?;
                 self.refresh_closed().await?;
-                Ok(RetireAnswer { done: 1, left: 0 })
+                Ok(RetireAnswer { done: 1, ..RetireAnswer::default() })
             }
             (RetireStep::Rehome, false) => self.rehome_all(&call.node).await,
             (RetireStep::Forget, false) => self.forget_pointers(&call.node).await,
+            (RetireStep::Sweep, _) => self.sweep_for(&call.node, call.cursor.clone()).await,
             _ => Err(Failure::BadCall(format!(
-                "{:?} is not for {}: close and open are for the node that goes, the rest for \
-                 all others",
+                "{:?} is not for {}: close and open are for the node that goes, rehome and forget \
+                 for all others",
                 call.step, call.node
             ))),
         }
@@ -64,10 +66,35 @@ impl Node {
         Ok(answer)
     }
 
+    /// A page of all records: what of `gone` there still is gets another home or goes; at
+    /// the node itself it is counted. The index may have lost some.
+    async fn sweep_for(&self, gone: &NodeName, cursor: Option<String>) -> Outcome<RetireAnswer> {
+        let page = self.store.walk(cursor).await?;
+        let answer = if gone == self.here() {
+            let left = page.found.iter().filter(|(_, slot)| is_left(slot)).count() as u64;
+            RetireAnswer { left, ..RetireAnswer::default() }
+        } else {
+            let named = page.found.into_iter().filter(|(_, slot)| names(slot).contains(&gone));
+            count(named.map(|(session, _)| session), |session| self.part_from(session, gone)).await
+        };
+        Ok(RetireAnswer { next: page.next, ..answer })
+    }
+
+    /// A session does not need `gone` any more, or an error: not yet.
+    async fn part_from(&self, session: SessionId, gone: &NodeName) -> Outcome<bool> {
+        let done = self.rehome(session.clone(), gone).await?
+            || self.forget_pointer(session.clone(), gone).await?;
+        let slot = self.snapshot(&session).await?.slot;
+        // A move with it, or an end that it has not heard of.
+        if names(&slot).contains(&gone) { Err(Refusal::InUse.into()) } else { Ok(done) }
+    }
+
     async fn rehome(&self, session: SessionId, home: &NodeName) -> Outcome<bool> {
         let snapshot = self.snapshot(&session).await?;
         let life = match snapshot.slot.record {
-            Some(record) if record.life().home == *home => record.life().clone(),
+            Some(record) if record.life().home == *home && record.holds_data() => {
+                record.life().clone()
+            }
             _ => return Ok(false),
         };
         let incarnation = Incarnation(self.machine.random());
@@ -102,6 +129,11 @@ impl Node {
         }
         Ok(false)
     }
+}
+
+/// Whether a node that goes still has something that only it has.
+fn is_left(slot: &Slot) -> bool {
+    slot.pending() || slot.record.as_ref().is_some_and(Record::holds_data)
 }
 
 /// Does something with each session; what is refused or fails is left.

@@ -44,12 +44,16 @@ impl Node {
         };
         self.leaves_nothing_behind(&change).await?;
         *self.topology.write() = new;
-        // What came in while it was being looked for; from now on nothing does.
-        if let Err(why) = self.leaves_nothing_behind(&change).await {
+        // What came in while it was being looked for, from now on nothing does; and what
+        // the index has lost.
+        let nothing = match self.leaves_nothing_behind(&change).await {
+            Ok(()) => self.no_record_is_left_behind(&change).await,
+            behind => behind,
+        };
+        if nothing.is_err() {
             *self.topology.write() = Arc::clone(old);
-            return Err(why);
         }
-        Ok(())
+        nothing
     }
 
     /// A newer tree does not even read.
@@ -89,19 +93,12 @@ impl Node {
     async fn left_behind(&self, change: &Change) -> Outcome<Option<String>> {
         for home in &change.removed {
             if !self.store.residents(Some(std::slice::from_ref(home)), 1).await?.is_empty() {
-                return Ok(Some(format!(
-                    "it lacks `{home}`, the home of sessions that are here: run `funicular retire \
-                     {home}` first, or put the node back"
-                )));
+                return Ok(Some(lacks_home(home)));
             }
         }
         for home in &change.severed {
             if !self.store.residents(Some(std::slice::from_ref(home)), 1).await?.is_empty() {
-                let here = self.here();
-                return Ok(Some(format!(
-                    "`{home}` does not stand below `{here}` in it, and sessions of that home are \
-                     here: bring them back with `funicular onload --node {home}` first"
-                )));
+                return Ok(Some(self.severs(home)));
             }
         }
         if change.removed.is_empty() {
@@ -114,12 +111,51 @@ impl Node {
             .buffer_unordered(AT_ONCE)
             .try_filter_map(|found| std::future::ready(Ok(found)));
         futures_util::pin_mut!(found);
-        Ok(found.try_next().await?.map(|name| {
-            format!(
-                "it lacks `{name}`, where sessions of this node are or came from: bring them back \
-                 (`funicular retire {name}` does), or put the node back"
-            )
-        }))
+        Ok(found.try_next().await?.map(|name| lacks_place(&name)))
+    }
+
+    /// The same by the records themselves.
+    async fn no_record_is_left_behind(&self, change: &Change) -> Result<(), String> {
+        if *change == Change::default() {
+            return Ok(());
+        }
+        let mut cursor = None;
+        loop {
+            let page = self.store.walk(cursor).await.map_err(|failure| {
+                format!("whether it leaves a session behind is not known: {failure}")
+            })?;
+            for (_, slot) in &page.found {
+                if let Some(why) = self.record_left_behind(slot, change) {
+                    return Err(why);
+                }
+            }
+            cursor = page.next;
+            if cursor.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
+    fn record_left_behind(&self, slot: &Slot, change: &Change) -> Option<String> {
+        if let Some(record) = slot.record.as_ref().filter(|record| record.holds_data()) {
+            let home = &record.life().home;
+            if change.removed.contains(home) {
+                return Some(lacks_home(home));
+            }
+            if change.severed.contains(home) {
+                return Some(self.severs(home));
+            }
+        }
+        let named = names(slot).into_iter().find(|name| change.removed.contains(name));
+        named.map(lacks_place)
+    }
+
+    fn severs(&self, home: &NodeName) -> String {
+        let here = self.here();
+        format!(
+            "`{home}` does not stand below `{here}` in it, and sessions of that home are here: \
+             bring them back with `funicular onload --node {home}` first"
+        )
     }
 
     async fn names_removed(
@@ -133,8 +169,22 @@ impl Node {
     }
 }
 
+fn lacks_home(home: &NodeName) -> String {
+    format!(
+        "it lacks `{home}`, the home of sessions that are here: run `funicular retire {home}` \
+         first, or put the node back"
+    )
+}
+
+fn lacks_place(name: &NodeName) -> String {
+    format!(
+        "it lacks `{name}`, where sessions of this node are or came from: bring them back \
+         (`funicular retire {name}` does), or put the node back"
+    )
+}
+
 /// The nodes that a session needs to be in the tree.
-fn names(slot: &Slot) -> Vec<&NodeName> {
+pub(super) fn names(slot: &Slot) -> Vec<&NodeName> {
     let mut names = Vec::new();
     if let Some(pull) = &slot.pull {
         names.extend([&pull.from, &pull.life.home]);

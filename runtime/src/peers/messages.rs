@@ -1,6 +1,12 @@
 //! The bodies of internal calls and their answers (JSON, except for pages).
 
+mod restore;
+
 use serde::{Deserialize, Serialize};
+
+pub use restore::{
+    NameAnswer, NameCall, NamedSession, RestoreAction, RestoreCall, RestoreState, RestoreStatus,
+};
 
 use super::WireVersion;
 use crate::session::{
@@ -320,6 +326,9 @@ pub struct NodeStatus {
     pub node: NodeName,
     /// This function.
     pub function: FunctionName,
+    /// Tells the replica that answers from the others: another one after each start.
+    #[serde(default)]
+    pub replica: String,
     /// The runtime's version.
     pub version: String,
     /// The newest version of the internal calls that it speaks.
@@ -341,6 +350,9 @@ pub struct NodeStatus {
     /// How far it is drained, if it is being drained.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drain: Option<DrainStatus>,
+    /// How far it is with a store that was restored; it serves nothing until that is done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restore: Option<RestoreStatus>,
     /// Sessions that it copies right now, while their source serves them.
     #[serde(default)]
     pub copies: Vec<CopyStatus>,
@@ -458,6 +470,9 @@ pub struct RetireCall {
     pub node: NodeName,
     /// What to do for that.
     pub step: RetireStep,
+    /// `sweep`: where to go on; absent for the first page.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
 }
 
 /// What a node does so that one, itself or another, can go.
@@ -472,6 +487,9 @@ pub enum RetireStep {
     Rehome,
     /// Another: forget pointers that lead there or have their home there.
     Forget,
+    /// Another: both, page by page of all records, whatever the index says. The node
+    /// itself: count what is left.
+    Sweep,
 }
 
 /// The answer to `retire`.
@@ -481,6 +499,9 @@ pub struct RetireAnswer {
     pub done: u64,
     /// Those that could not be done just now; call again.
     pub left: u64,
+    /// `sweep`: where to go on; absent at the end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
 }
 
 /// `POST /_/recover`.

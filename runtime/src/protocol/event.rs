@@ -1,7 +1,11 @@
 //! What can happen to a record, and what comes of it.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
+use super::restore::{Fate, Named};
 use crate::session::{Epoch, Life, Millis, NodeName, Nonce, Pull, Slot, Transfer};
 
 /// Something that happens to one session at one node.
@@ -133,6 +137,13 @@ pub enum Event {
         /// The place that home knows.
         to: NodeName,
     },
+    /// The store was put back to a backup: what of the record still holds.
+    Restore {
+        /// What the other nodes have of this key.
+        named: Vec<Named>,
+        /// Those that answered; what only others know is not known.
+        asked: Arc<BTreeSet<NodeName>>,
+    },
 }
 
 /// What the store does with the session's data in the same atomic step.
@@ -166,6 +177,11 @@ pub enum Reply {
     },
     /// `Ask`: no, and never will.
     NotInstalled,
+    /// `Restore`: what becomes of the session.
+    Restored {
+        /// That.
+        fate: Fate,
+    },
 }
 
 /// What comes of an event.

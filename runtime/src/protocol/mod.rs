@@ -9,6 +9,7 @@
 //!   - `moves`: open, agree, freeze, install, settle
 //!   - `recovery`: ask, answer, restart, abandon, superseded
 //!   - `ending`: pointers, home, expiry
+//!   - `restore`: a store that was put back to a backup
 //! - [`violations`]: what must hold of a slot after each step
 //!
 //! The rules that make late, lost and repeated messages harmless are numbered
@@ -21,6 +22,7 @@ mod event;
 mod invariants;
 mod moves;
 mod recovery;
+mod restore;
 #[cfg(test)]
 mod tests;
 
@@ -29,6 +31,7 @@ pub use commit::{Turn, commit, release};
 pub use event::{Event, Payload, Refusal, Reply, Step};
 pub use invariants::violations;
 pub use moves::{pointer_is_needed, went_on};
+pub use restore::{BEYOND, Fate, Named};
 
 use crate::session::{Millis, NodeName, Slot};
 
@@ -64,5 +67,6 @@ pub fn step(slot: &Slot, here: &NodeName, now: Millis, event: &Event) -> Result<
         Event::Refresh { life, epoch, to } => {
             Ok(ending::refresh(slot, here, now, life, *epoch, to))
         }
+        Event::Restore { named, asked } => Ok(restore::restore(slot, here, now, named, asked)),
     }
 }

@@ -8,10 +8,12 @@ mod data;
 mod pages;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
 use data::Data;
@@ -19,7 +21,7 @@ use pages::{Copy, Source, Stage};
 
 use super::{
     BeginRequest, Begun, Commit, Committed, Counts, Durability, Promise, Read, ReadGuard, Resident,
-    Session, SessionStore, Snapshot, Staged, StoreResult, StoreScope,
+    Session, SessionStore, Snapshot, Staged, StoreError, StoreResult, StoreScope, Walked,
 };
 use crate::protocol::{self, Access, Begin, BeginAsk, Event, Payload, Refusal, Reply};
 use crate::session::fields::FieldMap;
@@ -93,6 +95,8 @@ struct State {
     pending: BTreeSet<SessionId>,
     settings: BTreeMap<String, String>,
     lost_and_found: Vec<(SessionId, FieldMap)>,
+    /// Nobody is let in who does not work inside.
+    closed: bool,
 }
 
 /// What a store knew of a session at one moment.
@@ -123,13 +127,18 @@ const START: Millis = 1 << 40;
 pub struct MemoryStore {
     scope: StoreScope,
     started: Instant,
-    state: Mutex<State>,
+    state: Arc<Mutex<State>>,
+    /// For whoever works in it while it is closed.
+    inside: bool,
 }
+
+/// Sessions that one page of a walk names.
+const A_PAGE: usize = 1000;
 
 impl MemoryStore {
     /// An empty store.
     pub fn new(scope: StoreScope) -> Self {
-        Self { scope, started: Instant::now(), state: Mutex::default() }
+        Self { scope, started: Instant::now(), state: Arc::default(), inside: false }
     }
 
     /// All that the store knows of a session right now.
@@ -149,6 +158,12 @@ impl MemoryStore {
         }
         state.pending.remove(session);
         state.settle(session);
+    }
+
+    /// What is in it, for whoever is let in.
+    fn open(&self) -> StoreResult<MutexGuard<'_, State>> {
+        let state = self.state.lock();
+        if state.closed && !self.inside { Err(StoreError::Restarted) } else { Ok(state) }
     }
 
     fn clock(&self) -> Millis {
@@ -294,7 +309,7 @@ fn guarded<'a>(entry: &'a Entry, guard: &ReadGuard) -> Option<&'a FieldMap> {
 #[async_trait]
 impl SessionStore for MemoryStore {
     async fn begin(&self, session: &SessionId, request: &BeginRequest) -> StoreResult<Begun> {
-        let mut state = self.state.lock();
+        let mut state = self.open()?;
         let now = self.clock();
         let empty = Entry::default();
         let entry = state.sessions.get(session).unwrap_or(&empty);
@@ -325,15 +340,16 @@ impl SessionStore for MemoryStore {
     }
 
     async fn commit(&self, session: &SessionId, commit: &Commit) -> StoreResult<Committed> {
-        Ok(self.write(&mut self.state.lock(), session, commit))
+        let mut state = self.open()?;
+        Ok(self.write(&mut state, session, commit))
     }
 
     fn recall(&self, session: &SessionId) -> Option<Session> {
-        self.state.lock().sessions.get(session)?.small()
+        self.open().ok()?.sessions.get(session)?.small()
     }
 
     async fn is_current(&self, session: &SessionId, recalled: &Session) -> StoreResult<bool> {
-        let state = self.state.lock();
+        let state = self.open()?;
         Ok(state.sessions.get(session).is_some_and(|entry| entry.is_in(recalled)))
     }
 
@@ -343,7 +359,7 @@ impl SessionStore for MemoryStore {
         recalled: &Session,
         commit: &Commit,
     ) -> StoreResult<Option<Committed>> {
-        let mut state = self.state.lock();
+        let mut state = self.open()?;
         let Some(entry) = state.sessions.get_mut(session) else { return Ok(None) };
         if entry.data.last_commit == Some(commit.lease) {
             return Ok(Some(Committed::AlreadyCommitted));
@@ -371,7 +387,7 @@ impl SessionStore for MemoryStore {
     }
 
     async fn release(&self, session: &SessionId, lease: LeaseId) -> StoreResult<()> {
-        let mut state = self.state.lock();
+        let mut state = self.open()?;
         if let Some(entry) = state.sessions.get_mut(session)
             && let Some(after) = protocol::release(&entry.slot, lease)
         {
@@ -382,7 +398,7 @@ impl SessionStore for MemoryStore {
 
     async fn renew(&self, session: &SessionId, lease: LeaseId, ttl: Duration) -> StoreResult<bool> {
         let until = self.clock() + u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
-        let mut state = self.state.lock();
+        let mut state = self.open()?;
         let Some(entry) = state.owned(session, lease) else { return Ok(false) };
         if let Some(held) = &mut entry.slot.lease {
             held.until = until;
@@ -395,7 +411,7 @@ impl SessionStore for MemoryStore {
         session: &SessionId,
         request: &RequestId,
     ) -> StoreResult<Option<WindowEntry>> {
-        let state = self.state.lock();
+        let state = self.open()?;
         let entry = state.sessions.get(session);
         Ok(entry.and_then(|entry| entry.data.window.entries.get(request)).cloned())
     }
@@ -406,13 +422,13 @@ impl SessionStore for MemoryStore {
         guard: &ReadGuard,
         read: &Read,
     ) -> StoreResult<Option<FieldMap>> {
-        let state = self.state.lock();
+        let state = self.open()?;
         let entry = state.sessions.get(session);
         Ok(entry.and_then(|entry| guarded(entry, guard)).map(|map| data::select(map, read)))
     }
 
     async fn snapshot(&self, session: &SessionId) -> StoreResult<Snapshot> {
-        let state = self.state.lock();
+        let state = self.open()?;
         let now = self.clock();
         Ok(state.sessions.get(session).map_or_else(
             || Snapshot { now, ..Snapshot::default() },
@@ -433,7 +449,7 @@ impl SessionStore for MemoryStore {
         event: &Event,
         _durability: Durability,
     ) -> StoreResult<Result<Reply, Refusal>> {
-        let mut state = self.state.lock();
+        let mut state = self.open()?;
         if let Event::Install { pull } = event
             && let Some(entry) = state.sessions.get(session)
             && entry.slot.pull.as_ref() == Some(pull)
@@ -450,7 +466,7 @@ impl SessionStore for MemoryStore {
         nonce: Nonce,
         cursor: Option<&str>,
     ) -> StoreResult<Result<Page, Refusal>> {
-        let mut state = self.state.lock();
+        let mut state = self.open()?;
         let now = self.clock();
         let Some(entry) = state.sessions.get_mut(session) else {
             return Ok(Err(Refusal::NoSuchMove));
@@ -468,7 +484,7 @@ impl SessionStore for MemoryStore {
         nonce: Nonce,
         cursor: Option<&str>,
     ) -> StoreResult<Result<Page, Refusal>> {
-        let state = self.state.lock();
+        let state = self.open()?;
         let Some(entry) = state.sessions.get(session) else {
             return Ok(Err(Refusal::NoSuchMove));
         };
@@ -479,7 +495,7 @@ impl SessionStore for MemoryStore {
     }
 
     async fn stage(&self, session: &SessionId, nonce: Nonce, page: &Page) -> StoreResult<Staged> {
-        let mut state = self.state.lock();
+        let mut state = self.open()?;
         let now = self.clock();
         let Some(entry) = state.sessions.get_mut(session) else { return Ok(Staged::Closed) };
         if entry.slot.pull.as_ref().is_none_or(|pull| pull.nonce != nonce) {
@@ -489,21 +505,21 @@ impl SessionStore for MemoryStore {
     }
 
     async fn dump(&self, session: &SessionId) -> StoreResult<Option<FieldMap>> {
-        let state = self.state.lock();
+        let state = self.open()?;
         let entry = state.sessions.get(session);
         let here = entry.filter(|e| e.slot.record.as_ref().is_some_and(Record::holds_data));
         Ok(here.map(|entry| entry.data.fields.clone()))
     }
 
     async fn outbox(&self, session: &SessionId, limit: usize) -> StoreResult<Vec<OutboxEntry>> {
-        let state = self.state.lock();
+        let state = self.open()?;
         let entry = state.sessions.get(session);
         let owned = entry.filter(|e| matches!(e.slot.record, Some(Record::Owned { .. })));
         Ok(owned.map_or_else(Vec::new, |e| e.data.outbox.iter().take(limit).cloned().collect()))
     }
 
     async fn delivered(&self, session: &SessionId, id: &str) -> StoreResult<()> {
-        let mut state = self.state.lock();
+        let mut state = self.open()?;
         if let Some(entry) = state.sessions.get_mut(session)
             && matches!(entry.slot.record, Some(Record::Owned { .. }))
         {
@@ -552,7 +568,7 @@ impl SessionStore for MemoryStore {
     }
 
     async fn counts(&self) -> StoreResult<Counts> {
-        let state = self.state.lock();
+        let state = self.open()?;
         let resident = state
             .sessions
             .values()
@@ -577,7 +593,45 @@ impl SessionStore for MemoryStore {
             // `StoreRestarted` is never refused.
             let _ = self.apply(&mut state, &session, &Event::StoreRestarted);
         }
+        state.closed &= self.inside;
         Ok(())
+    }
+
+    async fn slots(&self, sessions: &[SessionId]) -> StoreResult<Vec<Slot>> {
+        let state = self.state.lock();
+        let slot = |session| state.sessions.get(session).map(|entry| entry.slot.clone());
+        Ok(sessions.iter().map(|session| slot(session).unwrap_or_default()).collect())
+    }
+
+    async fn walk(&self, cursor: Option<String>) -> StoreResult<Walked> {
+        let after = match cursor {
+            Some(last) => {
+                let last = SessionId::new(last);
+                Bound::Excluded(last.map_err(|error| StoreError::Corrupt(error.to_string()))?)
+            }
+            None => Bound::Unbounded,
+        };
+        let state = self.state.lock();
+        let rest = state.sessions.range((after, Bound::Unbounded)).take(A_PAGE);
+        let found: Vec<_> =
+            rest.map(|(session, entry)| (session.clone(), entry.slot.clone())).collect();
+        let full = found.len() == A_PAGE;
+        let last = found.last().filter(|_| full).map(|(session, _)| session.to_string());
+        Ok(Walked { found, next: last })
+    }
+
+    async fn on_disk(&self) -> StoreResult<()> {
+        Ok(())
+    }
+
+    async fn close(&self) -> StoreResult<()> {
+        self.state.lock().closed = true;
+        Ok(())
+    }
+
+    async fn inside(&self) -> StoreResult<Arc<dyn SessionStore>> {
+        let (scope, state) = (self.scope.clone(), Arc::clone(&self.state));
+        Ok(Arc::new(Self { scope, started: self.started, state, inside: true }))
     }
 
     async fn setting(&self, name: &str) -> StoreResult<Option<String>> {

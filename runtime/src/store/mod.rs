@@ -293,6 +293,15 @@ pub struct Counts {
     pub pending: u64,
 }
 
+/// A page of a walk over all that a store knows.
+#[derive(Debug, Clone, Default)]
+pub struct Walked {
+    /// Sessions, and what is known of each.
+    pub found: Vec<(SessionId, Slot)>,
+    /// Where to go on; `None` at the end.
+    pub next: Option<String>,
+}
+
 /// A node's store. One value serves one function at one node; several may
 /// share one Redis.
 ///
@@ -446,7 +455,29 @@ pub trait SessionStore: Send + Sync + 'static {
     /// session with an intent, then lets requests in again.
     async fn recover_restart(&self) -> StoreResult<()>;
 
-    /// A setting of this function at this node, the same for all replicas.
+    /// What is known of several sessions, in their order; all of it, or an error.
+    async fn slots(&self, sessions: &[SessionId]) -> StoreResult<Vec<Slot>>;
+
+    /// A page of all sessions of which anything is known, from the records themselves and
+    /// not from the index. Misses none that is there from the first page to the last; may
+    /// name one twice. An error while part of the store is away, or if that was restarted
+    /// in between: begin anew.
+    async fn walk(&self, cursor: Option<String>) -> StoreResult<Walked>;
+
+    /// Returns when all that was written before is on disk, as far as the store can
+    /// promise it.
+    async fn on_disk(&self) -> StoreResult<()>;
+
+    /// Lets nobody in: from now on every replica is answered [`StoreError::Restarted`],
+    /// until one of them recovers.
+    async fn close(&self) -> StoreResult<()>;
+
+    /// The same store for whoever works in it while nobody else is let in. It has to be
+    /// recovered first ([`SessionStore::recover_restart`]), which lets nobody in.
+    async fn inside(&self) -> StoreResult<Arc<dyn SessionStore>>;
+
+    /// A setting of this function at this node, the same for all replicas. Settings can be
+    /// read and changed also while nobody is let in.
     async fn setting(&self, name: &str) -> StoreResult<Option<String>>;
 
     /// Changes a setting, durably; returns the old one.

@@ -19,7 +19,7 @@ use funicular::session::{
 use funicular::store::memory::{MemoryStore, Moment};
 use funicular::store::{
     BeginRequest, Begun, Commit, Committed, Counts, Durability, Promise, Read, ReadGuard, Resident,
-    Session, SessionStore, Snapshot, Staged, StoreError, StoreResult, StoreScope,
+    Session, SessionStore, Snapshot, Staged, StoreError, StoreResult, StoreScope, Walked,
 };
 use futures_util::FutureExt;
 use parking_lot::Mutex;
@@ -716,6 +716,27 @@ impl SessionStore for Handle {
         outcome
     }
 
+    async fn slots(&self, sessions: &[SessionId]) -> StoreResult<Vec<Slot>> {
+        let sessions = sessions.to_vec();
+        self.call(doing!("slots", |s, sessions| s.slots(&sessions))).await
+    }
+
+    async fn walk(&self, cursor: Option<String>) -> StoreResult<Walked> {
+        self.call(doing!("walk", |s, cursor| s.walk(cursor.clone()))).await
+    }
+
+    async fn on_disk(&self) -> StoreResult<()> {
+        self.call(doing!("on disk", |s| s.on_disk()).synced(true)).await
+    }
+
+    async fn close(&self) -> StoreResult<()> {
+        self.call(doing!("close", |s| s.close()).plain()).await
+    }
+
+    async fn inside(&self) -> StoreResult<Arc<dyn SessionStore>> {
+        self.call(doing!("inside", |s| s.inside()).plain()).await
+    }
+
     async fn setting(&self, name: &str) -> StoreResult<Option<String>> {
         let name = name.to_owned();
         let doing = Doing::new("setting", move |s: &MemoryStore| s.setting(&name).now_or_never());
@@ -766,6 +787,7 @@ fn name(event: &Event) -> &'static str {
         Event::ExpiryTold { .. } => "expiry told",
         Event::Age { .. } => "age",
         Event::Refresh { .. } => "refresh",
+        Event::Restore { .. } => "restore",
     }
 }
 

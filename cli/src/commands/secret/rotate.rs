@@ -4,7 +4,7 @@
 //! sign with it; none accepts the old one. What is done is read from the keys' files and
 //! from what the nodes say, so it can be broken off and run again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -19,15 +19,17 @@ use tokio::time::Instant;
 
 use super::super::survey::{Place, everywhere};
 use super::job;
-use crate::client::Client;
+use crate::client::{CallError, Client};
 use crate::exit::Failure;
 use crate::faas;
 use crate::options::Access;
-use crate::output::show;
+use crate::output::{count, show};
 use crate::secrets;
 
 /// Holds the new key while a rotation is under way.
 const NEXT: &str = "session-peer-key-next";
+/// So often for each replica is a function asked, until all have answered.
+const TRIES: usize = 8;
 /// Between two looks at the nodes.
 const EVERY: Duration = Duration::from_millis(500);
 
@@ -154,22 +156,102 @@ impl Files<'_> {
     }
 }
 
+/// The replicas of a function at a node that have answered.
+struct Replicas {
+    /// One status each.
+    seen: Vec<NodeStatus>,
+    /// How many answer there, as the gateway has it.
+    ready: usize,
+}
+
+impl Replicas {
+    /// Asks until all have answered, or so often that one more would hardly be another: the
+    /// gateway takes any of them.
+    async fn ask(client: &Client, node: &Node, function: &FunctionName) -> Result<Self, CallError> {
+        let ready = client.replicas(node, function).await.unwrap_or(1).max(1);
+        let mut seen: BTreeMap<String, NodeStatus> = BTreeMap::new();
+        for _ in 0..ready * TRIES {
+            let status: NodeStatus = client.get(node, function, "status", &[]).await?.read()?;
+            seen.insert(status.replica.clone(), status);
+            if seen.len() >= ready {
+                break;
+            }
+        }
+        Ok(Self { seen: seen.into_values().collect(), ready })
+    }
+
+    /// Why a step is not done here yet, if it is not.
+    fn behind(&self, step: Step, key: &str, function: &FunctionName) -> Option<String> {
+        let late = self.seen.iter().filter(|one| !step.is_done(&one.peer_keys, key)).count();
+        match (late, self.ready) {
+            (0, _) => None,
+            (_, 1) => Some(format!("`{function}` has not read it yet")),
+            (late, ready) => {
+                Some(format!("{late} of {ready} replicas of `{function}` have not read it yet"))
+            }
+        }
+    }
+}
+
+/// What the nodes show of a step.
+#[derive(Debug, Default)]
+struct Shown {
+    /// Nodes that do not show it, and why.
+    behind: BTreeMap<NodeName, String>,
+    /// Nodes that nobody can be asked at: they have no function.
+    without: BTreeSet<NodeName>,
+    /// Replicas that never answered: the gateway chose others each time.
+    unseen: BTreeMap<NodeName, usize>,
+}
+
+impl Shown {
+    /// What is not known in the end.
+    fn caveats(&self) -> Vec<String> {
+        let mut caveats = Vec::new();
+        if !self.without.is_empty() {
+            let names: Vec<&str> = self.without.iter().map(NodeName::as_str).collect();
+            caveats.push(format!(
+                "{} without the function: the old key is still there; `funicular secret create \
+                 --replace` gives it the new one",
+                names.join(", ")
+            ));
+        }
+        for (node, unseen) in &self.unseen {
+            caveats.push(format!(
+                "{node}: its gateway let {} of those that run there go unasked; they read \
+                 the same files within `reload_interval`",
+                count(*unseen, "replica")
+            ));
+        }
+        caveats
+    }
+}
+
 pub(super) async fn run(args: &Args, json: bool) -> Result<()> {
     let (topology, client) = args.access.open()?;
     let files = Files { dir: args.access.secrets() };
     // Read before anything is made: a directory without keys is somebody else's.
     files.current()?;
     let new = files.next()?;
+    let mut shown = Shown::default();
     for step in files.left(&new)? {
         files.prepare(step, &new)?;
-        take(args, &topology, &client, &files, step, &new).await?;
+        shown = take(args, &topology, &client, &files, step, &new).await?;
         if !json {
             println!("{}", step.text());
         }
     }
     fs::remove_file(files.path(NEXT))
         .with_context(|| format!("{} cannot be removed", files.path(NEXT).display()))?;
-    show(json, &json!({ "rotated": true }), || "the key is rotated".to_owned());
+    let value = json!({
+        "rotated": true,
+        "without": shown.without.iter().map(NodeName::as_str).collect::<Vec<_>>(),
+        "unseen": shown.unseen.iter().map(|(node, n)| (node.to_string(), *n)).collect::<BTreeMap<_, _>>(),
+    });
+    show(json, &value, || {
+        let said = ["the key is rotated".to_owned()].into_iter().chain(shown.caveats());
+        said.collect::<Vec<_>>().join("\n")
+    });
     Ok(())
 }
 
@@ -181,9 +263,9 @@ async fn take(
     files: &Files<'_>,
     step: Step,
     new: &str,
-) -> Result<()> {
+) -> Result<Shown> {
     let function = args.function.as_ref();
-    let behind = behind(topology, client, function, step, new).await?;
+    let behind = look(topology, client, function, step, new).await?.behind;
     if !args.in_place && !behind.is_empty() {
         let nodes = behind.keys().filter_map(|name| topology.node(name));
         let jobs = nodes.map(|node: &Node| job(node, files.dir, &[step.file()], true)).collect();
@@ -191,8 +273,8 @@ async fn take(
     }
     let until = Instant::now() + Duration::from_secs(args.wait);
     loop {
-        let behind = self::behind(topology, client, function, step, new).await?;
-        let Some((node, why)) = behind.first_key_value() else { return Ok(()) };
+        let shown = look(topology, client, function, step, new).await?;
+        let Some((node, why)) = shown.behind.first_key_value() else { return Ok(shown) };
         if Instant::now() >= until {
             let why = format!(
                 "not at all nodes after {} seconds: {}; first `{node}`: {why}. Nothing is \
@@ -206,36 +288,41 @@ async fn take(
     }
 }
 
-/// The nodes that do not show a step, and why.
-async fn behind(
+/// What the nodes show of a step.
+async fn look(
     topology: &Topology,
     client: &Client,
     function: Option<&FunctionName>,
     step: Step,
     new: &str,
-) -> Result<BTreeMap<NodeName, String>> {
-    let places: Vec<Place<'_, NodeStatus>> =
+) -> Result<Shown> {
+    let places: Vec<Place<'_, Replicas>> =
         everywhere(client, topology.nodes(), function, |node, function| async move {
-            client.get(node, &function, "status", &[]).await?.read()
+            Replicas::ask(client, node, &function).await
         })
         .await;
-    let mut behind = BTreeMap::new();
+    let without = topology.nodes().map(|node| node.name.clone()).collect();
+    let mut shown = Shown { without, ..Shown::default() };
     for place in places {
         let node = place.node.name.clone();
         match (place.said, place.function) {
-            (Ok(status), Some(function)) => {
-                if !step.is_done(&status.peer_keys, &key_id(&function, new)?) {
-                    let why = format!("`{function}` has not read it yet");
-                    behind.insert(node, why);
+            (Ok(replicas), Some(function)) => {
+                shown.without.remove(&node);
+                let key = key_id(&function, new)?;
+                if let Some(why) = replicas.behind(step, &key, &function) {
+                    shown.behind.insert(node, why);
+                } else if replicas.seen.len() < replicas.ready {
+                    shown.unseen.insert(node, replicas.ready - replicas.seen.len());
                 }
             }
+            (Err(CallError::NoFunction { .. }), _) | (Ok(_), None) => {}
             (Err(error), _) => {
-                behind.insert(node, error.to_string());
+                shown.without.remove(&node);
+                shown.behind.insert(node, error.to_string());
             }
-            (Ok(_), None) => {}
         }
     }
-    Ok(behind)
+    Ok(shown)
 }
 
 /// The short name of the key that a function derives.
@@ -263,6 +350,35 @@ mod tests {
             let steps = [Step::Accept, Step::Sign, Step::Forget];
             assert_eq!(steps.map(|step| step.is_done(&keys(shown), "new")), done, "{shown:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn every_replica_is_asked_and_what_nobody_can_be_asked_is_said() {
+        use crate::client::tests::{Nodes, function};
+        let (new, cart) = ("the new key of all the peers", function("cart"));
+        let key = key_id(&cart, new).unwrap();
+        let status = |node: &str, replica: &str, key: &str| {
+            json!({
+                "node": node, "function": "cart", "replica": replica, "version": "0.1.0",
+                "wire_version": 1, "sessions": 0, "pending": 0, "in_flight": 0, "moves": 0,
+                "status": "accept", "promise": "always", "barred": [], "store": "ok",
+                "peer_keys": [key],
+            })
+        };
+        let nodes = Nodes::start().await;
+        let at_milan = [("a", &*key), ("a", &*key), ("b", &*key), ("c", "old")];
+        let at_milan = at_milan.map(|(replica, key)| status("milan", replica, key));
+        nodes.replicas("milan", "cart", 3, &at_milan).await;
+        // One that the gateway never chooses is said not to be known.
+        nodes.replicas("navigli", "cart", 2, &[status("navigli", "d", &key)]).await;
+        let (topology, client) = (nodes.topology(), nodes.client());
+        let shown = look(&topology, &client, Some(&cart), Step::Forget, new).await.unwrap();
+        let name = |name: &str| NodeName::new(name).unwrap();
+        let why = "1 of 3 replicas of `cart` have not read it yet".to_owned();
+        assert_eq!(shown.behind, BTreeMap::from([(name("milan"), why)]));
+        assert_eq!(shown.without, BTreeSet::from([name("italy")]));
+        assert_eq!(shown.unseen, BTreeMap::from([(name("navigli"), 1)]));
+        assert_eq!(shown.caveats().len(), 2, "{:?}", shown.caveats());
     }
 
     #[test]

@@ -6,10 +6,12 @@ mod force_offload;
 mod force_onload;
 mod health;
 mod migrate_session;
+mod name_sessions;
 mod offload_session;
 mod onload_session;
 mod receive_propagate;
 mod recover;
+mod restore;
 mod retire;
 mod set_offload_status;
 mod status;
@@ -185,6 +187,10 @@ async fn route(endpoint: &str, call: &Signed<'_>) -> Answered {
         let allowed = if reads { vec![Method::GET, Method::POST] } else { vec![Method::POST] };
         return Err(Problem::method_not_allowed(&allowed).into());
     }
+    // A store that was put back is no witness of anything.
+    if !["status", "restore"].contains(&endpoint) {
+        call.node.serves().await?;
+    }
     match endpoint {
         "offload-session" => offload_session::handle(call).await,
         "onload-session" => onload_session::handle(call).await,
@@ -197,6 +203,8 @@ async fn route(endpoint: &str, call: &Signed<'_>) -> Answered {
         "test-function" => test_function::handle(call).await,
         "drain" => drain::handle(call).await,
         "retire" => retire::handle(call).await,
+        "restore" => restore::handle(call).await,
+        "name-sessions" => name_sessions::handle(call).await,
         "recover" => recover::handle(call).await,
         "status" => status::handle(call).await,
         other => Err(Problem::no_such_route(&format!("/_/{other}")).into()),

@@ -135,6 +135,8 @@ codes! {
     StoreUnavailable = "store-unavailable", SERVICE_UNAVAILABLE, "The store does not answer";
     /// The store was restarted.
     StoreRecovering = "store-recovering", SERVICE_UNAVAILABLE, "The store is recovering";
+    /// The store was put back to a backup.
+    Restoring = "restoring", SERVICE_UNAVAILABLE, "The node is being restored";
     /// The commit's reply was lost.
     OutcomeUnknown = "outcome-unknown", SERVICE_UNAVAILABLE, "The outcome is not known";
     /// A node that has to be asked does not answer.

@@ -281,6 +281,18 @@ impl Problem {
         .retry_after(SOON)
     }
 
+    /// 503: the store was put back to a backup, and is not served before it is judged.
+    pub fn restoring(here: &NodeName) -> Self {
+        Self::new(
+            Code::Restoring,
+            format!(
+                "the store of `{here}` was put back to a backup and nothing ran; repeat the \
+                 request once an operator has run `funicular restore {here}`"
+            ),
+        )
+        .retry_after(5 * SOON)
+    }
+
     /// 503: whether the request took effect could not be learned.
     pub fn outcome_unknown() -> Self {
         Self::new(

@@ -53,6 +53,7 @@ fn every_problem() -> Vec<Problem> {
         Problem::too_many_moves(256),
         Problem::handler_failed(),
         Problem::busy(second),
+        Problem::restoring(&here()),
         Problem::outcome_unknown(),
         Problem::move_failed("the copy broke off"),
         Problem::handler_timeout(second),

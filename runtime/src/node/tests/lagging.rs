@@ -1,6 +1,7 @@
 //! A memory store whose index may lag, as that of Redis may.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -9,12 +10,12 @@ use async_trait::async_trait;
 use crate::protocol::{Event, Refusal, Reply};
 use crate::session::fields::FieldMap;
 use crate::session::{
-    LeaseId, Millis, NodeName, Nonce, OutboxEntry, Page, RequestId, SessionId, WindowEntry,
+    LeaseId, Millis, NodeName, Nonce, OutboxEntry, Page, RequestId, SessionId, Slot, WindowEntry,
 };
 use crate::store::memory::MemoryStore;
 use crate::store::{
     BeginRequest, Begun, Commit, Committed, Counts, Durability, Promise, Read, ReadGuard, Resident,
-    Session, SessionStore, Snapshot, Staged, StoreResult, StoreScope,
+    Session, SessionStore, Snapshot, Staged, StoreResult, StoreScope, Walked,
 };
 
 /// A memory store; while its index lags it lists no session.
@@ -109,6 +110,11 @@ store! {
     fn old_pointers(before: Millis, limit: usize) -> Vec<SessionId>;
     fn now() -> Millis;
     fn recover_restart() -> ();
+    fn slots(sessions: &[SessionId]) -> Vec<Slot>;
+    fn walk(cursor: Option<String>) -> Walked;
+    fn on_disk() -> ();
+    fn close() -> ();
+    fn inside() -> Arc<dyn SessionStore>;
     fn setting(name: &str) -> Option<String>;
     fn set_setting(name: &str, value: Option<&str>) -> Option<String>;
     fn settings(prefix: &str) -> BTreeMap<String, String>;

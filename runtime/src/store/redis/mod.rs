@@ -7,8 +7,8 @@
 //! - `steps`: protocol steps: load, decide in Rust, write if nothing changed
 //! - `pages`: copy, export and stage
 //! - `index`: residents, pointers, pending
-//! - `recover`, `mend`: the walks over all sessions: after a restart, and to keep the
-//!   index true
+//! - `recover`, `mend`, `walk`: the walks over all sessions: after a restart, to keep the
+//!   index true, and for whoever has to know them all
 //! - `sync`: waiting for the disk
 //! - `keys`, `encode`, `reply`, `scripts` and `lua/`: the form of it all
 //! - `marks`: pending sessions are marked first
@@ -17,7 +17,7 @@
 //! - `address`, `link`, `options`: the connection to a server, and what it has to be
 //!
 //! All keys of a session share a hash tag; no key has a TTL; `KEYS` is never used
-//! and `SCAN` only on the two walks. See `lua/prelude.lua` for the meta hash.
+//! and `SCAN` only on the walks. See `lua/prelude.lua` for the meta hash.
 
 mod address;
 mod at_once;
@@ -42,6 +42,7 @@ mod slots;
 mod steps;
 mod sync;
 mod together;
+mod walk;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
@@ -65,12 +66,12 @@ use self::shard::Shard;
 use self::together::Together;
 use super::{
     BeginRequest, Begun, Commit, Committed, Counts, Durability, Promise, Read, ReadGuard, Resident,
-    Session, SessionStore, Snapshot, Staged, StoreError, StoreResult, StoreScope,
+    Session, SessionStore, Snapshot, Staged, StoreError, StoreResult, StoreScope, Walked,
 };
 use crate::protocol::{Event, Refusal, Reply};
 use crate::session::fields::FieldMap;
 use crate::session::{
-    LeaseId, Millis, NodeName, Nonce, OutboxEntry, Page, RequestId, SessionId, WindowEntry,
+    LeaseId, Millis, NodeName, Nonce, OutboxEntry, Page, RequestId, SessionId, Slot, WindowEntry,
 };
 
 /// Whether this is how the URL of a Redis begins.
@@ -95,6 +96,7 @@ const RECENT_BYTES: usize = 32 << 20;
 #[derive(Debug)]
 struct Core {
     this: Weak<Core>,
+    url: String,
     servers: Servers,
     options: RedisOptions,
     scope: StoreScope,
@@ -122,6 +124,16 @@ impl RedisStore {
         options: RedisOptions,
         scope: StoreScope,
     ) -> Result<Self, ConnectError> {
+        Self::open(url, options, scope, false).await
+    }
+
+    /// `inside`: for whoever works in it while nobody else is let in.
+    async fn open(
+        url: &str,
+        options: RedisOptions,
+        scope: StoreScope,
+        inside: bool,
+    ) -> Result<Self, ConnectError> {
         let prefix = &options.prefix;
         let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
         if !(1..=63).contains(&prefix.len()) || !prefix.bytes().all(plain) {
@@ -132,10 +144,14 @@ impl RedisStore {
             Target::One(address) => address.redis_settings().db(),
             Target::Cluster(_) => 0,
         };
-        let whose = format!(
+        let mut whose = format!(
             "function {} at {}, keys {prefix}, database {database}",
             scope.function, scope.here,
         );
+        if inside {
+            // Scripts of its own: that they are loaded lets nobody else in.
+            whose.push_str(", inside");
+        }
         let scripts = Arc::new(Scripts::new(&whose));
         let (keys, servers) = match target {
             Target::One(address) => {
@@ -156,6 +172,7 @@ impl RedisStore {
         };
         let core = Arc::new_cyclic(|this| Core {
             this: this.clone(),
+            url: url.to_owned(),
             servers,
             keys,
             scripts,
@@ -225,14 +242,15 @@ impl Core {
     }
 
     async fn set_setting(&self, name: &str, value: Option<&str>) -> StoreResult<Option<String>> {
-        let mut cmd = self.scripts.start(Script::Setting, 1, 128);
+        // Whoever is let in: that a store waits for something is said in its settings.
+        let mut cmd = self.scripts.recovering(Script::Setting, 1);
         cmd.arg(self.keys.settings()).arg(name).arg(value);
         if !self.servers.waits() {
             return optional(self.index().call(&cmd).await?);
         }
         let (old, witness) = self.index().witnessed(&cmd).await?;
         if let Some(witness) = witness {
-            witness.on_disk().await?;
+            self.on_disk_with(&witness).await?;
         }
         optional(old)
     }
@@ -396,6 +414,28 @@ impl SessionStore for RedisStore {
 
     async fn recover_restart(&self) -> StoreResult<()> {
         self.core.recover_restart().await
+    }
+
+    async fn slots(&self, sessions: &[SessionId]) -> StoreResult<Vec<Slot>> {
+        self.core.slots(sessions).await
+    }
+
+    async fn walk(&self, cursor: Option<String>) -> StoreResult<Walked> {
+        self.core.walk(cursor).await
+    }
+
+    async fn on_disk(&self) -> StoreResult<()> {
+        self.core.on_disk().await
+    }
+
+    async fn close(&self) -> StoreResult<()> {
+        self.core.close().await
+    }
+
+    async fn inside(&self) -> StoreResult<Arc<dyn SessionStore>> {
+        let Core { url, options, scope, .. } = &*self.core;
+        let store = Self::open(url, options.clone(), scope.clone(), true).await;
+        Ok(Arc::new(store.map_err(|error| StoreError::Unavailable(error.to_string()))?))
     }
 
     async fn setting(&self, name: &str) -> StoreResult<Option<String>> {

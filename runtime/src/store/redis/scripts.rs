@@ -68,8 +68,8 @@ const TEXTS: [(Script, &str, &str); 17] = [
 pub(super) struct Scripts {
     /// SHA and text, in the order of [`Script`].
     hot: Vec<(String, String)>,
-    /// What [`Script::Apply`] and [`Script::Index`] do, under texts of their own.
-    recovery: [(Script, String); 2],
+    /// What these do, under texts of their own.
+    recovery: [(Script, String); 3],
     /// Finds what has to be recovered.
     find: String,
 }
@@ -91,7 +91,7 @@ impl Scripts {
             };
             (redis::Script::new(&text).get_hash().to_owned(), text)
         });
-        let recovery = [Script::Apply, Script::Index].map(|script| {
+        let recovery = [Script::Apply, Script::Index, Script::Setting].map(|script| {
             let (_, flags, body) = TEXTS[script as usize];
             (script, text(flags, &format!("{whose}, recovering"), body))
         });

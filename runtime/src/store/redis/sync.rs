@@ -28,6 +28,11 @@ impl Run {
         pipe.cmd("INFO").arg("server");
     }
 
+    /// Its id.
+    pub(super) fn name(&self) -> &str {
+        &self.0
+    }
+
     /// Reads the answer.
     pub(super) fn read(answer: Value) -> StoreResult<Self> {
         let text = reply::text(answer)?;
@@ -105,14 +110,14 @@ pub(super) async fn to_disk(
     key: &str,
     scripts: &Scripts,
     timeout_ms: u64,
-) -> StoreResult<()> {
+) -> StoreResult<Run> {
     let mut write = scripts.recovering(Script::Index, 1);
     write.arg(key).arg("incr");
     let mut pipe = Pipeline::with_capacity(3);
     pipe.add_command(write);
     pipe.cmd("WAITAOF").arg(1).arg(0).arg(timeout_ms);
     Run::ask(&mut pipe);
-    read(tie.pipe(&pipe).await?).map(drop)
+    read(tie.pipe(&pipe).await?)
 }
 
 /// How long the first of three waits may take, and each of the others.
