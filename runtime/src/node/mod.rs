@@ -4,6 +4,7 @@
 //! here is the I/O around them:
 //!
 //! - `invoke`, `enter`, `run`: a client's request, from the line to the commit
+//! - `activity`: how much there was to do of late
 //! - `at_once`: a request in a session that this process remembers
 //! - `pull`, `copy`: this node is the target of a move
 //! - `source`: this node is the source of a move
@@ -17,10 +18,12 @@
 //! - `drain`: an operator takes the node out of work
 //! - `retire`: a node is taken out of the tree
 //! - `retree`: the tree changes while the node is at work
+//! - `status`: how it is, for tools
 //! - `moves`: how many moves go on at once
 //! - `lines`, `leases`, `local`: what this process remembers while it runs
 //! - `machine`: chance and the time of day, which a simulation hands in
 
+mod activity;
 mod at_once;
 mod calls;
 mod config;
@@ -46,6 +49,7 @@ mod retire;
 mod retree;
 mod run;
 mod source;
+mod status;
 #[cfg(test)]
 mod tests;
 
@@ -69,10 +73,11 @@ pub(crate) use outbox::Received;
 
 use crate::function::Function;
 use crate::peers::Peers;
-use crate::peers::messages::{NodeStatus, OffloadStatus, WIRE_VERSION};
+use crate::peers::messages::OffloadStatus;
 use crate::session::{NodeName, SessionId, SessionToken};
 use crate::store::{SessionStore, Snapshot, StoreError, StoreResult};
 use crate::topology::Topology;
+use activity::Activity;
 use leases::Leases;
 use lines::Lines;
 use local::Local;
@@ -105,6 +110,7 @@ pub struct Inner {
     /// Sessions that are here, as last counted.
     resident: AtomicU64,
     in_flight: AtomicUsize,
+    activity: Activity,
     moves: Moves,
     drain: Drain,
     creations: Rate,
@@ -181,6 +187,7 @@ impl Node {
             barred: RwLock::default(),
             resident: AtomicU64::new(0),
             in_flight: AtomicUsize::new(0),
+            activity: Activity::new(),
             wake: Notify::new(),
             unrecovered: AtomicBool::new(true),
             working: Mutex::default(),
@@ -353,41 +360,6 @@ impl Node {
         session: &SessionId,
     ) -> Outcome<crate::session::fields::FieldMap> {
         self.store.dump(session).await?.ok_or(Failure::NoSuchSession)
-    }
-
-    /// What `/_/status` answers.
-    pub async fn status(&self) -> NodeStatus {
-        let counts = self.store.counts().await;
-        // The count may lag; what is really in doubt is looked up.
-        let pending = self.store.pending(1024).await.map_or(0, |found| found.len() as u64);
-        let status = self.offload_status().await.unwrap_or_default();
-        // Another replica may have been told to drain, or this process before it ended.
-        if let Err(failure) = self.refresh_drain().await {
-            tracing::debug!(node = %self.here(), %failure, "whether it is drained is not known");
-        }
-        let store = counts.as_ref().err().map_or_else(|| "ok".to_owned(), ToString::to_string);
-        let counts = counts.unwrap_or_default();
-        NodeStatus {
-            node: self.here().clone(),
-            function: self.config.function.clone(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            wire_version: WIRE_VERSION,
-            sessions: counts.resident,
-            pending,
-            in_flight: self.in_flight.load(Ordering::Relaxed) as u64,
-            moves: self.local.pulls() as u64,
-            leaving: self.moves.leaving() as u64,
-            waiting: self.moves.waiting() as u64,
-            drain: self.drain_status(counts.resident),
-            copies: self.local.copies(),
-            status,
-            promise: format!("{:?}", self.store.promise()).to_lowercase(),
-            barred: self.barred.read().iter().cloned().collect(),
-            store,
-            topology: self.topology_status(),
-            // They belong to whoever signs for this node.
-            peer_keys: Vec::new(),
-        }
     }
 }
 

@@ -1,10 +1,11 @@
 //! The other nodes, as a node talks to them.
 //!
 //! [`Peers`] carries one call; `client` does it over signed HTTP, tests may do
-//! it otherwise. [`messages`] are the bodies.
+//! it otherwise. [`messages`] are the bodies. [`operator`] calls nodes as an operator.
 
 mod client;
 pub mod messages;
+pub mod operator;
 
 use std::fmt::Write;
 use std::time::Duration;
