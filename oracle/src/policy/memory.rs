@@ -39,6 +39,8 @@ pub(super) struct Watch {
     /// A move failed: nothing is tried in that direction before this time.
     pub(super) not_up_before: Millis,
     pub(super) not_down_before: Millis,
+    /// When the status was last asked for, heard or not.
+    pub(super) asked: Option<Millis>,
     /// By rule: what a request a second (or a byte) costs, as seen under load.
     pub(super) costs: BTreeMap<String, f64>,
 }

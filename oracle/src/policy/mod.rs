@@ -79,7 +79,10 @@ pub fn decide(input: &Input<'_>, mut memory: Memory) -> (Outcome, Memory) {
         if before != Phase::Relieving && watch.phase == Phase::Relieving {
             learn(input, &mut watch, &seen, view);
         }
-        outcome.decisions.extend(status(input, function, view, &watch, &seen, change));
+        if let Some(decision) = status(input, function, view, &watch, &seen, change) {
+            watch.asked = Some(now);
+            outcome.decisions.push(decision);
+        }
         memory.watches.insert(function.clone(), watch);
         all_seen.insert(function, seen);
     }
@@ -131,6 +134,13 @@ fn status(
     }
     let change = match change {
         Some(change) => change,
+        // It was asked for a moment ago.
+        None if watch
+            .asked
+            .is_some_and(|at| input.now - at < input.settings.cooldown.as_millis()) =>
+        {
+            return None;
+        }
         // A wish that was not heard, or somebody else's: what is known has to speak for it.
         None if status == OffloadStatus::Accept => {
             judge::low_enough_to_onload(seen).ok()?;

@@ -58,16 +58,14 @@ pub(super) fn up(
         }
         let order = input.settings.victims.name();
         let relief = victims::relief(input, needed, view, session);
-        let mut why = format!(
-            "{}, and at the low watermark {} offload stops; ",
+        let why = format!(
+            "{}, and at the low watermark {} offload stops; this session is the first by \
+             `{order}`: about {} goes with it, for {} bytes",
             needed.reading,
-            number(needed.rule.low)
-        );
-        why.push_str(&format!(
-            "this session is the first by `{order}`: about {} goes with it, for {} bytes",
+            number(needed.rule.low),
             number(relief),
             session.bytes
-        ));
+        );
         let mut alternatives = passed_over.clone();
         alternatives.extend(next_best(&candidates, session));
         alternatives.extend(quiet_rules(&seen));
@@ -210,11 +208,9 @@ fn may_move(
         .map(|at| input.now.saturating_sub(*at));
     let ago = by_memory.into_iter().chain(session.arrived).min();
     match ago {
-        Some(ago) if ago < dwell => Err(format!(
-            "it moved {} ago and stays for {}",
-            Span::millis(ago),
-            input.settings.dwell
-        )),
+        Some(ago) if ago < dwell => {
+            Err(format!("it moved {} ago and stays for {}", rounded(ago), input.settings.dwell))
+        }
         _ => Ok(()),
     }
 }
@@ -255,12 +251,12 @@ fn why_not_up(
         return Some("no rule is at its high watermark".to_owned());
     }
     if now < watch.not_up_before {
-        let left = Span::millis(watch.not_up_before - now);
+        let left = rounded(watch.not_up_before - now);
         return Some(format!("a move up failed; the next is tried in {left}"));
     }
     let cooldown = settings.cooldown.as_millis();
     watch.last_down.map(|at| now.saturating_sub(at)).filter(|ago| *ago < cooldown).map(|ago| {
-        let left = Span::millis(cooldown - ago);
+        let left = rounded(cooldown - ago);
         format!("sessions came home just now: {left} of the cooldown are left")
     })
 }
@@ -289,14 +285,19 @@ fn why_not_down(
     let cooldown = settings.cooldown.as_millis();
     let since = [Some(began), watch.last_up].into_iter().flatten().max();
     if let Some(ago) = since.map(|at| now.saturating_sub(at)).filter(|ago| *ago < cooldown) {
-        let left = Span::millis(cooldown - ago);
+        let left = rounded(cooldown - ago);
         return Some(format!("{left} of the cooldown are left"));
     }
     let until = watch.not_home_before.max(watch.not_down_before);
     (now < until).then(|| {
-        let left = Span::millis(until - now);
+        let left = rounded(until - now);
         format!("the last return was too early, or failed; the next is tried in {left}")
     })
+}
+
+/// For people: whole seconds, none too few.
+fn rounded(millis: Millis) -> Span {
+    Span::secs(millis.div_ceil(1000))
 }
 
 /// The candidate that would have been next.
