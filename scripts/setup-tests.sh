@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs what the tests need besides Rust, with apt, as far as it is missing:
 # a redis-server (one is started for each test that wants it), curl, patch and Python's
-# requests (the clients that tests follow redirects with).
+# requests (the clients that tests follow redirects with), and a Prometheus, which the oracle
+# asks.
 #
 # Two more servers are put into target/tools, beside the system and not into it, if
 # they are not there yet: a Redis 8, which can be waited for until the disk has what
@@ -19,6 +20,7 @@ command -v curl >/dev/null || missing+=(curl)
 command -v patch >/dev/null || missing+=(patch)
 [ -x /usr/bin/python3 ] || missing+=(python3)
 /usr/bin/python3 -c 'import requests' 2>/dev/null || missing+=(python3-requests)
+command -v prometheus >/dev/null || missing+=(prometheus)
 
 install_missing() {
   if ! command -v apt-get >/dev/null; then
@@ -35,14 +37,18 @@ install_missing() {
   fi
   # The server that the package starts by itself would only be in the way; it is
   # left alone if it was there before.
-  local had_redis
+  local had_redis had_prometheus
   had_redis=$(command -v redis-server || true)
+  had_prometheus=$(command -v prometheus || true)
   echo "setup: installing ${missing[*]}"
   "${as_root[@]}" apt-get update -qq
   "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
     apt-get install -y -qq --no-install-recommends "${missing[@]}"
   if [ -z "$had_redis" ] && [ -d /run/systemd/system ]; then
     "${as_root[@]}" systemctl disable --now redis-server || true
+  fi
+  if [ -z "$had_prometheus" ] && [ -d /run/systemd/system ]; then
+    "${as_root[@]}" systemctl disable --now prometheus prometheus-node-exporter || true
   fi
 }
 

@@ -8,7 +8,7 @@ use funicular::http::signature::{Keys, OPERATOR_KEY};
 use funicular::session::{FunctionName, NodeName};
 use funicular::topology::{Node, Topology};
 
-use crate::client::Client;
+use crate::client::{self, Client};
 use crate::exit::Failure;
 
 /// Where a tree of one's own is kept, beside its secrets.
@@ -110,7 +110,7 @@ impl Access {
             );
             return Err(Failure::Data(why).into());
         }
-        Ok((topology, Client::new(keys)?))
+        Ok((topology, client::open(keys)?))
     }
 }
 

@@ -13,6 +13,7 @@
 //! - [`probe`]: a function that does whatever a test has to provoke
 //! - [`containers`]: functions in containers, and a tree of them
 //! - [`operator`]: signed calls, right ones and wrong ones
+//! - [`oracle`]: the oracle of a node of a tree
 //! - [`reach`]: how a test reaches a tree, whatever that is made of
 //! - [`traffic`]: clients that go on through whatever happens, and what they saw
 //! - [`judge`]: whether a session's history can be true
@@ -29,6 +30,7 @@ pub mod link;
 pub mod load;
 pub mod moves;
 pub mod operator;
+pub mod oracle;
 pub mod people;
 pub mod ports;
 pub mod probe;

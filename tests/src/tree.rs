@@ -21,6 +21,7 @@ use tempfile::TempDir;
 use crate::cluster::RedisCluster;
 use crate::link::Link;
 use crate::operator::Operator;
+use crate::oracle::Oracle;
 use crate::ports::Port;
 use crate::reach::Reach;
 use crate::redis::{RedisServer, Setup, hasty_server, waitaof_server};
@@ -318,6 +319,25 @@ impl Tree {
         format!("http://127.0.0.1:{}", self.sites[node].port.number())
     }
 
+    /// Starts the oracle of a node with these settings (YAML).
+    pub async fn oracle(&self, node: &'static str, settings: &str) -> Oracle {
+        let site = &self.sites[node];
+        let given: Vec<_> = ["LOCATION_ID", "FUNICULAR_STORE", "FUNICULAR_STORE_PREFIX"]
+            .into_iter()
+            .map(|name| (name.to_owned(), site.settings[name].clone()))
+            .collect();
+        Oracle::start(node, self.dir.path(), self.function, given, settings).await
+    }
+
+    /// The same, of one that only observes.
+    pub async fn observer(&self, node: &'static str, settings: &str) -> Oracle {
+        let given: Vec<_> =
+            [("LOCATION_ID", node), ("FUNICULAR_STORE", "memory"), ("ORACLE_OBSERVE", "true")]
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .into();
+        Oracle::start(node, self.dir.path(), self.function, given, settings).await
+    }
+
     /// Which node a URL leads to.
     pub fn node_at(&self, url: &str) -> Option<&'static str> {
         let of =
@@ -441,19 +461,22 @@ impl Drop for Held {
     }
 }
 
-/// The binary that serves a function: beside the test's own. A node that is held to the
-/// version of the release before is that release, where `FUNICULAR_PREVIOUS` names its
-/// binary.
-fn program(settings: &BTreeMap<String, String>) -> PathBuf {
+/// The binary that serves a function. A node that is held to the version of the release
+/// before is that release, where `FUNICULAR_PREVIOUS` names its binary.
+fn site(settings: &BTreeMap<String, String>) -> PathBuf {
     let before = WireVersion::OLDEST.to_string();
-    if settings.get("wire_version") == Some(&before)
-        && let Some(path) = std::env::var_os("FUNICULAR_PREVIOUS")
-    {
-        return path.into();
+    let previous = std::env::var_os("FUNICULAR_PREVIOUS");
+    match previous.filter(|_| settings.get("wire_version") == Some(&before)) {
+        Some(path) => path.into(),
+        None => program("site"),
     }
+}
+
+/// A binary of this crate: beside the test's own.
+pub(crate) fn program(name: &str) -> PathBuf {
     let test = std::env::current_exe().expect("the test's path");
     let dir = test.parent().and_then(Path::parent).expect("target/<profile>");
-    let path = dir.join("site");
+    let path = dir.join(name);
     assert!(path.exists(), "{} is missing: cargo build -p funicular-tests --bins", path.display());
     path
 }
@@ -464,7 +487,7 @@ impl Site {
         assert!(self.process.is_none(), "{} runs already", self.name);
         let log =
             std::fs::File::options().create(true).append(true).open(&self.log).expect("a log file");
-        let child = Command::new(program(&self.settings))
+        let child = Command::new(site(&self.settings))
             .env("FUNICULAR_LOG", std::env::var("FUNICULAR_LOG").unwrap_or("info".into()))
             .envs(&self.settings)
             .stdin(Stdio::null())

@@ -112,6 +112,17 @@ fn the_manifests_are_what_kubernetes_takes() {
     assert_eq!(bound["roleRef"]["name"], role["metadata"]["name"]);
     let account = of_kind(&oracle, "ServiceAccount")[0];
     assert_eq!(bound["subjects"][0]["name"], account["metadata"]["name"]);
+    let deployment = of_kind(&oracle, "Deployment")[0];
+    let pod = &deployment["spec"]["template"]["spec"];
+    assert_eq!(pod["serviceAccountName"], account["metadata"]["name"]);
+    let known: BTreeSet<_> =
+        funicular_oracle::settings::VARIABLES.iter().map(|(name, _)| *name).collect();
+    for variable in pod["containers"][0]["env"].as_array().expect("variables") {
+        let name = variable["name"].as_str().expect("a name");
+        assert!(known.contains(name), "{name}");
+    }
+    let settings = of_kind(&oracle, "ConfigMap")[0]["data"]["oracle.yaml"].as_str().expect("text");
+    funicular_oracle::settings::FileSettings::parse(settings).expect("its settings");
 }
 
 #[test]
@@ -205,7 +216,7 @@ fn several_nodes_are_several_files() {
     assert_eq!(said, "k8s/italy.yaml\nk8s/milan.yaml\nk8s/navigli.yaml\n");
     let mut kubernetes = Kubernetes::new();
     let milan = fs::read_to_string(terminal.path("k8s/milan.yaml")).expect("the manifests");
-    assert_eq!(kubernetes.accepts(&milan).len(), 9);
+    assert_eq!(kubernetes.accepts(&milan).len(), 11);
 }
 
 #[test]

@@ -289,8 +289,13 @@ fn the_compose_tree_is_the_one_of_its_topology() {
             assert_eq!(service["read_only"], true);
             expected.insert(format!("{name}-{function}"));
         }
-        expected.extend([name.to_owned(), format!("{name}-redis")]);
+        let oracle = &services[format!("{name}-oracle")];
+        assert_eq!(oracle["environment"]["LOCATION_ID"], name);
+        assert_eq!(oracle["profiles"][0], "oracle", "it is there for those who ask for it");
+        expected.extend([name.to_owned(), format!("{name}-redis"), format!("{name}-oracle")]);
     }
+    let oracle = read("topology/compose/oracle.yaml");
+    funicular_oracle::settings::FileSettings::parse(&oracle).expect("the oracles' settings");
     let there: BTreeSet<_> = keys(services).into_iter().map(String::from).collect();
     assert_eq!(there, expected);
     for (name, service) in services.as_object().expect("a map") {

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use funicular::http::signature::{FunctionKeys, NonceCache, Secret};
+use funicular::http::signature::{Call, FunctionKeys, NonceCache, SIGNATURE_HEADER, Secret};
+use funicular::peers::operator::Answer;
+use funicular::session::FunctionName;
 use funicular::topology::Topology;
 use serde_json::{Value, json};
 use wiremock::matchers::{method, path};
@@ -49,7 +51,7 @@ impl Nodes {
     }
 
     pub(crate) fn client(&self) -> Client {
-        Client::new(self.keys.clone()).unwrap()
+        open(self.keys.clone()).unwrap()
     }
 
     pub(crate) fn topology(&self) -> Topology {
@@ -250,7 +252,7 @@ async fn a_nodes_no_is_one_sentence() {
 async fn another_key_is_explained_by_the_node() {
     let nodes = Nodes::start().await;
     nodes.answers("milan", "cart", "GET", "/_/status", 200, &json!({})).await;
-    let stranger = Client::new(keys("another operator's secret")).unwrap();
+    let stranger = open(keys("another operator's secret")).unwrap();
     let error = status(&nodes, &stranger).await.unwrap_err();
     assert!(error.to_string().starts_with("`milan` says no (bad-signature): "), "{error}");
 }
@@ -313,4 +315,9 @@ async fn a_gateway_that_wants_a_password_is_worked_around() {
     let milan = topology.node(&NodeName::new("milan").unwrap()).unwrap();
     let error = nodes.client().functions(milan).await.unwrap_err();
     assert!(error.to_string().contains("name one with --function"), "{error}");
+}
+
+fn unix_ms() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    u64::try_from(since.as_millis()).unwrap()
 }

@@ -88,11 +88,11 @@ fn manifests(args: &Args, node: &NodeName, topology: &str) -> Result<String> {
     if args.store == OWN_REDIS {
         documents.extend(read(REDIS)?);
     }
-    documents.extend(read(FUNCTION)?.into_iter().map(|mut document| {
+    let own = [read(FUNCTION)?, read(ORACLE)?].concat();
+    documents.extend(own.into_iter().map(|mut document| {
         fill(&mut document, args);
         document
     }));
-    documents.extend(read(ORACLE)?);
     let mut text = format!("# {} at {node}. Made with: funicular generate\n", args.function);
     for document in documents {
         text.push_str("---\n");

@@ -6,6 +6,7 @@ mod drain;
 mod generate;
 mod offload;
 mod onload;
+mod oracle;
 mod recover;
 mod restore;
 mod retire;
@@ -44,6 +45,9 @@ pub(crate) enum Command {
     Offload(offload::Args),
     /// Bring sessions back down to a node from those above
     Onload(onload::Args),
+    /// Ask an oracle why, or play what one saw through the policy
+    #[command(subcommand)]
+    Oracle(oracle::Oracle),
     /// Take a node out of work: move every session to the nodes above, and wait
     Drain(drain::Args),
     /// Take a node out of the tree: its sessions get another home
@@ -73,6 +77,7 @@ pub(crate) fn run(command: Command, json: bool) -> Result<()> {
             Command::Where(args) => whereabouts::run(&args, json).await,
             Command::Offload(args) => offload::run(&args, json).await,
             Command::Onload(args) => onload::run(&args, json).await,
+            Command::Oracle(command) => oracle::run(&command, json).await,
             Command::Drain(args) => drain::run(&args, json).await,
             Command::Retire(args) => retire::run(&args, json).await,
             Command::Restore(args) => restore::run(&args, json).await,

@@ -1,5 +1,6 @@
 //! `funicular up`: a whole tree in one process, on this machine.
 
+mod oracle;
 mod own;
 mod redis;
 mod tree;
@@ -37,6 +38,16 @@ enum Store {
     Redis,
     /// In a Redis or a cluster that is there; each node has keys of its own.
     Shared(String),
+}
+
+impl Store {
+    /// The URL that all nodes share, if they do.
+    fn shared(&self) -> Option<String> {
+        match self {
+            Self::Shared(url) => Some(url.clone()),
+            Self::Memory | Self::Redis => None,
+        }
+    }
 }
 
 impl FromStr for Store {
@@ -87,6 +98,9 @@ pub(crate) struct Up {
     /// Where keys, and with `--store redis` the data, are kept; created if missing
     #[arg(long, value_name = "DIR", default_value = ".funicular")]
     dir: PathBuf,
+
+    #[command(flatten)]
+    oracle: oracle::Options,
 }
 
 impl Up {
@@ -127,6 +141,9 @@ impl Up {
         let given = own::Site { topology: dir.join("topology.yaml"), secrets: dir };
         let mut running = own::Running::default();
         let closing = CancellationToken::new();
+        let watching = CancellationToken::new();
+        let common = self.oracle.open(&site.keys, &watching)?;
+        let mut oracles = oracle::Oracles::default();
         let mut assembled = Vec::new();
         let mut servers = Vec::new();
         for (node, listener) in listeners {
@@ -139,16 +156,25 @@ impl Up {
             let processes = http::Processes::new(bases).map_err(Failure::Unavailable)?;
             let functions = site.assemble(&node, |name| !programs.contains_key(name)).await?;
             let services: Vec<_> = functions.iter().map(|one| one.service.clone()).collect();
-            let router = http::gateway(services, processes);
+            let mut router = http::gateway(services, processes);
+            if let Some(common) = &common {
+                let store = (site.stores.url(&node).or_else(|| site.store.shared()), place.prefix);
+                let oracle = oracles.start(common, &site.topology, &node, store).await?;
+                if let Some(oracle) = oracle {
+                    router = axum::Router::new().nest("/oracle", oracle).fallback_service(router);
+                }
+            }
             servers.push(tokio::spawn(serve_router(listener, router, closing.clone())));
             assembled.extend(functions);
         }
         let mut names: BTreeSet<FunctionName> = programs.into_keys().collect();
         names.extend(functions().iter().filter_map(|(name, _)| FunctionName::new(name).ok()));
-        tree::print(&site.topology, &names, &site.store.to_string());
+        tree::print(&site.topology, &names, &site.store.to_string(), common.is_some());
         println!("ready");
         terminated().await;
         println!("stopping");
+        watching.cancel();
+        oracles.stop().await;
         closing.cancel();
         for server in servers {
             let _ = tokio::time::timeout(std::time::Duration::from_secs(5), server).await;

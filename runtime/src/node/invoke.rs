@@ -118,6 +118,7 @@ impl Drop for InFlight {
 impl Node {
     /// Runs a request in its session, or says where to send it.
     pub async fn invoke(&self, call: Call) -> Outcome<Answer> {
+        let began = Instant::now();
         let in_flight = self.take_in()?;
         self.serves().await?;
         let request = &call.request;
@@ -126,10 +127,16 @@ impl Node {
                 NoRoute::NotFound => Failure::NoRoute(request.path().to_owned()),
                 NoRoute::MethodNotAllowed(allowed) => Failure::MethodNotAllowed(allowed),
             })?;
-        match matched.access {
+        let session = call.session.clone();
+        let mut waited = Duration::ZERO;
+        let outcome = match matched.access {
             Access::Read => self.read(call, &matched).await,
-            Access::Write => self.write(call, matched, in_flight).await,
+            Access::Write => self.write(call, matched, in_flight, &mut waited).await,
+        };
+        if !matches!(outcome, Ok(Answer::Redirect { .. })) {
+            self.activity.answered(&session, waited, began.elapsed());
         }
+        outcome
     }
 
     /// What a path of the function takes.
@@ -219,10 +226,19 @@ impl Node {
     }
 
     /// A writing request: in line, then with the lease.
-    async fn write(&self, call: Call, matched: Matched, in_flight: InFlight) -> Outcome<Answer> {
-        let until = Instant::now() + self.config.session_wait;
+    async fn write(
+        &self,
+        call: Call,
+        matched: Matched,
+        in_flight: InFlight,
+        waited: &mut Duration,
+    ) -> Outcome<Answer> {
+        let came = Instant::now();
+        let until = came + self.config.session_wait;
         let line = self.lines.stand(&call.session);
-        let turn = line.turn(self.config.max_waiting, until).await.map_err(|none| match none {
+        let turn = line.turn(self.config.max_waiting, until).await;
+        *waited = came.elapsed();
+        let turn = turn.map_err(|none| match none {
             NoTurn::Full => Failure::TooManyRequests,
             NoTurn::Late => self.still_busy(),
         })?;

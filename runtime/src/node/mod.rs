@@ -4,6 +4,7 @@
 //! here is the I/O around them:
 //!
 //! - `invoke`, `enter`, `run`: a client's request, from the line to the commit
+//! - `activity`: how much there was to do of late
 //! - `at_once`: a request in a session that this process remembers
 //! - `pull`, `copy`: this node is the target of a move
 //! - `source`: this node is the source of a move
@@ -18,10 +19,12 @@
 //! - `retire`: a node is taken out of the tree
 //! - `restore`: the store was put back to a backup
 //! - `retree`: the tree changes while the node is at work
+//! - `status`: how it is, for tools
 //! - `moves`: how many moves go on at once
 //! - `lines`, `leases`, `local`: what this process remembers while it runs
 //! - `machine`: chance and the time of day, which a simulation hands in
 
+mod activity;
 mod at_once;
 mod calls;
 mod config;
@@ -48,6 +51,7 @@ mod retire;
 mod retree;
 mod run;
 mod source;
+mod status;
 #[cfg(test)]
 mod tests;
 
@@ -72,10 +76,11 @@ pub use restore::MARK as RESTORING;
 
 use crate::function::Function;
 use crate::peers::Peers;
-use crate::peers::messages::{NodeStatus, OffloadStatus};
+use crate::peers::messages::OffloadStatus;
 use crate::session::{NodeName, SessionId, SessionToken};
 use crate::store::{SessionStore, Snapshot, StoreError, StoreResult};
 use crate::topology::Topology;
+use activity::Activity;
 use leases::Leases;
 use lines::Lines;
 use local::Local;
@@ -109,6 +114,7 @@ pub struct Inner {
     /// Sessions that are here, as last counted.
     resident: AtomicU64,
     in_flight: AtomicUsize,
+    activity: Activity,
     moves: Moves,
     drain: Drain,
     restore: Restore,
@@ -187,6 +193,7 @@ impl Node {
             barred: RwLock::default(),
             resident: AtomicU64::new(0),
             in_flight: AtomicUsize::new(0),
+            activity: Activity::new(),
             wake: Notify::new(),
             unrecovered: AtomicBool::new(true),
             working: Mutex::default(),
@@ -371,47 +378,6 @@ impl Node {
         session: &SessionId,
     ) -> Outcome<crate::session::fields::FieldMap> {
         self.store.dump(session).await?.ok_or(Failure::NoSuchSession)
-    }
-
-    /// What `/_/status` answers.
-    pub async fn status(&self) -> NodeStatus {
-        let counts = self.store.counts().await;
-        // The count may lag; what is really in doubt is looked up.
-        let pending = self.store.pending(1024).await.map_or(0, |found| found.len() as u64);
-        let status = self.offload_status().await.unwrap_or_default();
-        // Another replica may have been told to drain, or this process before it ended.
-        if let Err(failure) = self.refresh_drain().await {
-            tracing::debug!(node = %self.here(), %failure, "whether it is drained is not known");
-        }
-        let store = counts.as_ref().err().map_or_else(|| "ok".to_owned(), ToString::to_string);
-        let restore = match self.is_restoring() {
-            true => Some(self.restore_status().await.unwrap_or_default()),
-            false => None,
-        };
-        let counts = counts.unwrap_or_default();
-        NodeStatus {
-            node: self.here().clone(),
-            function: self.config.function.clone(),
-            replica: self.restore.replica(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            wire_version: self.config.wire_version.number(),
-            sessions: counts.resident,
-            pending,
-            in_flight: self.in_flight.load(Ordering::Relaxed) as u64,
-            moves: self.local.pulls() as u64,
-            leaving: self.moves.leaving() as u64,
-            waiting: self.moves.waiting() as u64,
-            drain: self.drain_status(counts.resident),
-            restore,
-            copies: self.local.copies(),
-            status,
-            promise: format!("{:?}", self.store.promise()).to_lowercase(),
-            barred: self.barred.read().iter().cloned().collect(),
-            store,
-            topology: self.topology_status(),
-            // They belong to whoever signs for this node.
-            peer_keys: Vec::new(),
-        }
     }
 }
 

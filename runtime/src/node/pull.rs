@@ -283,6 +283,7 @@ impl Node {
             rounds: moments.rounds,
         };
         crate::metrics::moved(&self.config, &pull.from, &report);
+        self.activity.arrived(session);
         report
     }
 

@@ -380,3 +380,27 @@ async fn g2_a_drain_finds_a_session_that_its_index_has_not_listed_for_ten_second
     tokio::time::sleep(Duration::from_secs(12)).await;
     assert_eq!(tree.read("navigli").await, ("one".to_owned(), "milan".to_owned()));
 }
+
+#[tokio::test(start_paused = true)]
+async fn sessions_are_listed_with_what_there_was_to_do_for_them() {
+    let tree = Tree::start(|_| {});
+    tree.write("navigli", "one").await;
+    tree.write("navigli", "two").await;
+    let listed = tree.node("navigli").listed(None, 10).await.unwrap();
+    assert_eq!((listed.len(), &listed[0].session), (1, &session()));
+    assert_eq!((listed[0].requests, listed[0].arrived_ms), (Some(2), None));
+    assert_eq!(tree.node("navigli").status().await.activity.unwrap().requests, 2);
+    assert!(tree.node("navigli").listed(None, 0).await.unwrap().is_empty());
+    tree.offload("navigli").await.unwrap();
+    tokio::time::advance(Duration::from_secs(3)).await;
+    assert!(tree.node("navigli").listed(None, 10).await.unwrap().is_empty());
+    let milan = tree.node("milan");
+    let below = milan.listed(Some(&name("navigli")), 10).await.unwrap();
+    assert_eq!((below.len(), below[0].requests, &below[0].home), (1, Some(0), &name("navigli")));
+    assert!(below[0].arrived_ms.is_some_and(|ago| ago >= 3000), "{below:?}");
+    assert!(milan.listed(Some(&name("brera")), 10).await.unwrap().is_empty());
+    // A redirect is no work.
+    let answer = tree.ask("navigli", Request::get("/log")).await;
+    assert!(matches!(answer, Ok(Answer::Redirect { .. })));
+    assert_eq!(tree.node("navigli").status().await.activity.unwrap().requests, 2);
+}

@@ -367,10 +367,66 @@ pub struct NodeStatus {
     /// The tree that this node goes by.
     #[serde(default)]
     pub topology: TopologyStatus,
+    /// How much there was to do of late; absent at nodes of an older release.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub activity: Option<ActivityStatus>,
+    /// Some of the sessions that are here, if that was asked for (`max_sessions`).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub listed: Vec<SessionStatus>,
     /// The short names of the peers' keys that it knows: the one it signs with first,
     /// then those that it accepts only.
     #[serde(default)]
     pub peer_keys: Vec<String>,
+}
+
+/// `GET /_/status`: what to tell besides how the node is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatusCall {
+    /// So many sessions that are here, at most 1024.
+    #[serde(default)]
+    pub max_sessions: usize,
+    /// Only those with their home at this node or below it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub below: Option<NodeName>,
+}
+
+/// How much a process had to do in the last seconds: requests that it answered itself, not
+/// those that it redirected. Times are rounded up by up to a fifth; absent if there was no
+/// request.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ActivityStatus {
+    /// How long the time is that this is about.
+    pub window_ms: u64,
+    /// Requests that were answered in it.
+    pub requests: u64,
+    /// Half of them waited no longer for their turn, in microseconds.
+    pub queue_wait_p50_us: Option<u64>,
+    /// Of a hundred, 99 waited no longer.
+    pub queue_wait_p99_us: Option<u64>,
+    /// Half of them took no longer, waiting included.
+    pub latency_p50_us: Option<u64>,
+    /// Of a hundred, 99 took no longer.
+    pub latency_p99_us: Option<u64>,
+}
+
+/// A session that is at a node, for whoever chooses which of them move.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionStatus {
+    /// Its id.
+    pub session: SessionId,
+    /// Its home.
+    pub home: NodeName,
+    /// Bytes of fields and contents; may lag.
+    pub bytes: u64,
+    /// For how long it was not used; may lag.
+    pub idle_ms: Millis,
+    /// Its requests in the time that [`ActivityStatus::window_ms`] tells; absent if there
+    /// were too many sessions to tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requests: Option<u64>,
+    /// How long ago it came here by a move, if that was in the last quarter of an hour.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub arrived_ms: Option<Millis>,
 }
 
 /// Which tree a node goes by.

@@ -2,9 +2,11 @@
 //!
 //! [`Peers`] carries one call; `client` does it over signed HTTP, tests may do
 //! it otherwise. [`messages`] are the bodies, [`version`] says in which version they go.
+//! [`operator`] calls nodes as an operator.
 
 mod client;
 pub mod messages;
+pub mod operator;
 pub mod version;
 
 use std::fmt::Write;

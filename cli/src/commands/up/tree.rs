@@ -61,7 +61,12 @@ fn address(node: &Node) -> Result<SocketAddr, Failure> {
 }
 
 /// Prints the nodes as a table, root first.
-pub(super) fn print(topology: &Topology, functions: &BTreeSet<FunctionName>, store: &str) {
+pub(super) fn print(
+    topology: &Topology,
+    functions: &BTreeSet<FunctionName>,
+    store: &str,
+    watched: bool,
+) {
     let rows: Vec<Vec<String>> = topology
         .nodes()
         .map(|node| {
@@ -79,6 +84,11 @@ pub(super) fn print(topology: &Topology, functions: &BTreeSet<FunctionName>, sto
     println!("{}", output::table(&["NODE", "LEVEL", "PARENT", "GATEWAY", "ENTRY"], &rows));
     let names: Vec<_> = functions.iter().map(|name| format!("/function/{name}")).collect();
     println!("\nfunctions {} at every node; store: {store}", names.join(", "));
+    if watched {
+        println!(
+            "oracles watch: `funicular oracle explain --node NODE` says what one sees and does"
+        );
+    }
 }
 
 #[cfg(test)]

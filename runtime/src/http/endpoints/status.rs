@@ -2,9 +2,12 @@
 
 use super::{Answered, Reply, Signed};
 use crate::http::signature::Role;
+use crate::peers::messages::StatusCall;
 
 pub(super) async fn handle(call: &Signed<'_>) -> Answered {
+    let wanted: StatusCall = call.content()?;
     let mut status = call.node.status().await;
+    status.listed = call.node.listed(wanted.below.as_ref(), wanted.max_sessions).await?;
     status.peer_keys = call.keys.ids(Role::Peer);
     Ok(Reply::ok(&status))
 }

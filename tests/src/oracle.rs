@@ -1,0 +1,116 @@
+//! The oracle of a node, as a process of its own.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use funicular_oracle::daemon::Explanation;
+
+use crate::ports::Port;
+use crate::tree::program;
+
+/// How long one may take to answer or to end.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A running oracle.
+#[derive(Debug)]
+pub struct Oracle {
+    node: &'static str,
+    port: Port,
+    process: Child,
+    log: PathBuf,
+    /// What it saw, for `funicular oracle replay`.
+    pub trace: PathBuf,
+}
+
+impl Oracle {
+    /// Starts one with these settings (YAML) and waits until it has looked once.
+    pub(crate) async fn start(
+        node: &'static str,
+        dir: &Path,
+        function: &str,
+        given: Vec<(String, String)>,
+        settings: &str,
+    ) -> Self {
+        let port = Port::free();
+        let name = format!("oracle-{node}-{}", port.number());
+        let at = |extension: &str| dir.join(format!("{name}.{extension}"));
+        let (config, log, trace) = (at("yaml"), at("log"), at("trace"));
+        std::fs::write(&config, settings).expect("the settings");
+        let process = Command::new(program("oracle"))
+            .env("FUNICULAR_LOG", std::env::var("FUNICULAR_LOG").unwrap_or("info".into()))
+            .env("FUNICULAR_TOPOLOGY", dir.join("topology.yaml"))
+            .env("FUNICULAR_SECRETS", dir)
+            .env("ORACLE_FUNCTIONS", function)
+            .env("ORACLE_CONFIG", &config)
+            .env("ORACLE_RECORD", &trace)
+            .env("ORACLE_ADDRESS", "127.0.0.1")
+            .env("ORACLE_PORT", port.number().to_string())
+            .envs(given)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(std::fs::File::create(&log).expect("a log file"))
+            .spawn()
+            .expect("the process starts");
+        let mut oracle = Self { node, port, process, log, trace };
+        let began = Instant::now();
+        while oracle.asked("/healthz").await.is_none() {
+            let ended = oracle.process.try_wait().expect("its state");
+            let late = began.elapsed() > PATIENCE;
+            assert!(ended.is_none() && !late, "no oracle:\n{}", oracle.log());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        oracle
+    }
+
+    async fn asked(&self, path: &str) -> Option<String> {
+        let answer = reqwest::get(format!("{}{path}", self.url())).await.ok()?;
+        if answer.status().is_success() { answer.text().await.ok() } else { None }
+    }
+
+    /// Where it listens.
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port.number())
+    }
+
+    /// What it knows and what it decided.
+    pub async fn explain(&self) -> Explanation {
+        let text = self.asked("/explain?limit=1000").await.expect("an answer");
+        serde_json::from_str(&text).expect("an explanation")
+    }
+
+    /// Its metrics.
+    pub async fn metrics(&self) -> String {
+        self.asked("/metrics").await.expect("metrics")
+    }
+
+    /// What it wrote into its log.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// SIGTERM, and waits for the end; says whether it ended with 0.
+    pub async fn terminate(&mut self) -> bool {
+        let id = self.process.id().to_string();
+        let done = Command::new("kill").args(["-TERM", &id]).status();
+        assert!(done.expect("kill runs").success());
+        let began = Instant::now();
+        loop {
+            if let Ok(Some(status)) = self.process.try_wait() {
+                return status.success();
+            }
+            assert!(began.elapsed() < PATIENCE, "it goes on:\n{}", self.log());
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
+impl Drop for Oracle {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        if std::thread::panicking() {
+            eprintln!("--- log of the oracle of {}\n{}", self.node, self.log());
+        }
+    }
+}
