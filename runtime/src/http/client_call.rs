@@ -16,12 +16,13 @@ use crate::function::Request;
 use crate::node::{Answer, Call, Methods};
 use crate::session::{InvalidId, NodeName, RequestId, SessionId, SessionToken};
 
-const SESSION: &str = "x-session";
-const REQUEST_ID: &str = "x-session-request-id";
-const IDEMPOTENCY_KEY: &str = "idempotency-key";
+const SESSION: HeaderName = HeaderName::from_static("x-session");
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-session-request-id");
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const TOKEN: HeaderName = HeaderName::from_static("x-session-token");
 const REPLAYED: HeaderName = HeaderName::from_static("x-session-replayed");
-const FORWARD: &str = "x-session-forward";
+const FORWARD: HeaderName = HeaderName::from_static("x-session-forward");
+const TIMEOUT: HeaderName = HeaderName::from_static("x-timeout");
 
 pub(super) async fn handle(service: &Service, incoming: Incoming) -> Response {
     let began = tokio::time::Instant::now();
@@ -40,7 +41,7 @@ pub(super) fn varies(mut response: Response) -> Response {
     // A forwarded answer says so already.
     let said = response.headers().get_all(header::VARY).iter().any(|value| {
         let mut names = value.to_str().unwrap_or_default().split(',').map(str::trim);
-        names.any(|name| name == "*" || name.eq_ignore_ascii_case(SESSION))
+        names.any(|name| name == "*" || name.eq_ignore_ascii_case(SESSION.as_str()))
     });
     if !said {
         response.headers_mut().append(header::VARY, HeaderValue::from_static("X-session"));
@@ -58,7 +59,7 @@ async fn answer(service: &Service, mut incoming: Incoming) -> Result<Response, P
         return Err(Problem::digest_mismatch());
     }
     let from_peer = signed_by_peer(service, &incoming)?;
-    let forwards = text(&incoming.headers, FORWARD) == Some("1");
+    let forwards = text(&incoming.headers, &FORWARD) == Some("1");
     let call = call(&mut incoming, from_peer, forwards)?;
     match service.node.invoke(call).await {
         Ok(Answer::Response { response, token, replayed }) => {
@@ -99,7 +100,7 @@ fn signed_by_peer(service: &Service, incoming: &Incoming) -> Result<bool, Proble
 fn options(service: &Service, incoming: &Incoming) -> Result<Option<Response>, Problem> {
     let mut allowed = match service.node.methods(&incoming.path) {
         Methods::None => return Err(Problem::no_such_route(&incoming.path)),
-        Methods::Any if incoming.headers.contains_key(SESSION) => return Ok(None),
+        Methods::Any if incoming.headers.contains_key(&SESSION) => return Ok(None),
         Methods::Any => vec![
             Method::GET,
             Method::HEAD,
@@ -120,7 +121,7 @@ fn options(service: &Service, incoming: &Incoming) -> Result<Option<Response>, P
     Ok(Some(response))
 }
 
-fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     headers.get(name).and_then(|value| value.to_str().ok())
 }
 
@@ -128,15 +129,15 @@ fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
 /// and so does a second one.
 fn id<T: FromStr<Err = InvalidId>>(
     headers: &HeaderMap,
-    name: &'static str,
+    (name, what): (&HeaderName, &'static str),
 ) -> Result<Option<T>, InvalidId> {
     let mut values = headers.get_all(name).iter();
     let Some(value) = values.next() else { return Ok(None) };
     if values.next().is_some() {
-        return Err(InvalidId { what: name, why: "it was sent more than once".to_owned() });
+        return Err(InvalidId { what, why: "it was sent more than once".to_owned() });
     }
     let value = value.to_str().map_err(|_| InvalidId {
-        what: name,
+        what,
         why: "it has characters that are not visible ASCII".to_owned(),
     })?;
     value.parse().map(Some)
@@ -146,17 +147,20 @@ fn id<T: FromStr<Err = InvalidId>>(
 /// forwarded if need be.
 fn call(incoming: &mut Incoming, from_peer: bool, forwards: bool) -> Result<Call, Problem> {
     let headers = &incoming.headers;
-    let session: SessionId = id(headers, SESSION)
+    let session: SessionId = id(headers, (&SESSION, "x-session"))
         .map_err(|bad| Problem::malformed_session(&bad))?
         .ok_or_else(Problem::missing_session)?;
-    let name = if headers.contains_key(REQUEST_ID) { REQUEST_ID } else { IDEMPOTENCY_KEY };
+    let name = match headers.contains_key(&REQUEST_ID) {
+        true => (&REQUEST_ID, "x-session-request-id"),
+        false => (&IDEMPOTENCY_KEY, "idempotency-key"),
+    };
     let request_id: Option<RequestId> =
         id(headers, name).map_err(|bad| Problem::malformed_request_id(&bad))?;
-    let token = text(headers, "x-session-token")
+    let token = text(headers, &TOKEN)
         .map(SessionToken::decode)
         .transpose()
         .map_err(|bad| Problem::bad_token(&bad))?;
-    let timeout = text(headers, "x-timeout").and_then(seconds);
+    let timeout = text(headers, &TIMEOUT).and_then(seconds);
     let headers = match forwards {
         true => incoming.headers.clone(),
         false => std::mem::take(&mut incoming.headers),
