@@ -2,7 +2,8 @@
 //!
 //! - `requests`: begin, commit and reads, one script each, one round trip
 //! - `at_once`: requests in sessions that this process has seen
-//! - `together`: requests that arrive at the same time ask in one call
+//! - `together`: requests that arrive at the same time ask in one call, as `gather` lets
+//!   them
 //! - `watched`: reads that ask whether anything has changed
 //! - `recent`, `pointers`: what this process has seen, so that the store need not say it again
 //! - `steps`: protocol steps: load, decide in Rust, write if nothing changed
@@ -24,6 +25,7 @@ mod address;
 mod at_once;
 mod cluster;
 mod encode;
+mod gather;
 mod index;
 mod keys;
 mod link;

@@ -13,20 +13,22 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use redis::{Cmd, Pipeline, PushInfo, PushKind, Value};
-use tokio::sync::{SetOnce, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::{Duration, Instant};
 
 use super::Core;
 use super::encode::{owned, short};
+use super::gather::Gather;
 use super::link::Tie;
 use super::recent::Seen;
+use super::reply;
 use super::servers::Servers;
 use super::shard::Shard;
 use crate::session::SessionId;
 use crate::store::{Session, StoreError, StoreResult};
 
 /// How long after a failure the connection is not tried again.
-const PAUSE: Duration = Duration::from_secs(5);
+const PAUSE: Duration = Duration::from_secs(1);
 /// At most so many sessions are looked at in one call.
 const MOST: usize = 64;
 
@@ -71,25 +73,27 @@ impl Watch {
     }
 }
 
-/// Whoever waits is told the line that has answered; `None`: none has.
-type Answered = Arc<SetOnce<Option<Line>>>;
-
-/// A look at one session.
+/// What is asked; the answer comes with the line over which it came.
 #[derive(Debug)]
-struct Look {
-    cmd: Cmd,
-    /// The record and who committed last, as they are remembered.
-    named: [String; 2],
-    /// Is told whether the store has the same.
-    asker: oneshot::Sender<Option<(bool, Line)>>,
+enum Question {
+    /// Was anything said before this is answered?
+    Said(oneshot::Sender<Line>),
+    /// Is the session as it is remembered?
+    Look {
+        cmd: Cmd,
+        /// The record and who committed last, as they are remembered.
+        named: [String; 2],
+        asker: oneshot::Sender<(bool, Line)>,
+    },
 }
 
-/// Those who wait for the next call.
-#[derive(Debug, Default)]
-struct Asking {
-    unchanged: Option<Answered>,
-    looks: Vec<Look>,
-    under_way: bool,
+impl Question {
+    fn look(&self) -> Option<&Cmd> {
+        match self {
+            Self::Said(_) => None,
+            Self::Look { cmd, .. } => Some(cmd),
+        }
+    }
 }
 
 /// The connection over which changes are heard.
@@ -103,18 +107,24 @@ enum Connection {
 }
 
 /// Asks for many at once, over a connection of its own.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Watcher {
-    asking: Mutex<Asking>,
+    asking: Gather<Question>,
     connection: Mutex<Connection>,
     /// Of looks and of lines.
     numbers: AtomicU64,
 }
 
+impl Default for Watcher {
+    fn default() -> Self {
+        let numbers = AtomicU64::new(READ + 1);
+        Self { asking: Gather::new(1), connection: Mutex::default(), numbers }
+    }
+}
+
 impl Watcher {
-    /// Above [`READ`].
     fn number(&self) -> u64 {
-        self.numbers.fetch_add(1, Ordering::Relaxed) + READ + 1
+        self.numbers.fetch_add(1, Ordering::Relaxed)
     }
 
     fn open(&self) -> Option<(Line, Tie)> {
@@ -130,17 +140,6 @@ impl Watcher {
         if matches!(&*connection, Connection::Open(open, _) if *open == line) {
             *connection = Connection::Failed(Instant::now());
         }
-    }
-
-    /// The first of those who wait, if anybody does.
-    fn take(&self) -> Option<(Option<Waiting>, Vec<Look>)> {
-        let mut asking = self.asking.lock();
-        let left = asking.looks.len().min(MOST);
-        let left = asking.looks.split_off(left);
-        let looks = std::mem::replace(&mut asking.looks, left);
-        let unchanged = asking.unchanged.take().map(Waiting);
-        asking.under_way = unchanged.is_some() || !looks.is_empty();
-        asking.under_way.then_some((unchanged, looks))
     }
 }
 
@@ -171,9 +170,8 @@ impl Core {
         let (asker, receiver) = oneshot::channel();
         let mut cmd = redis::cmd("HMGET");
         cmd.arg(self.keys.session(session).meta()).arg("r").arg("e");
-        let look = Look { cmd, named: named(&seen.session), asker };
-        self.gather(|asking| asking.looks.push(look));
-        let (same, line) = receiver.await.ok()??;
+        self.gather(Question::Look { cmd, named: named(&seen.session), asker });
+        let (same, line) = receiver.await.ok()?;
         if same {
             seen.watch.found(number, line);
         }
@@ -182,53 +180,51 @@ impl Core {
 
     /// The line over which an answer came that was asked for after this call.
     async fn ask_for_changes(&self) -> Option<Line> {
-        let mut answered = Answered::default();
-        self.gather(|asking| answered = Arc::clone(asking.unchanged.get_or_insert_default()));
-        *answered.wait().await
+        let (asker, receiver) = oneshot::channel();
+        self.gather(Question::Said(asker));
+        receiver.await.ok()
     }
 
-    fn gather(&self, join: impl FnOnce(&mut Asking)) {
-        let first = {
-            let mut asking = self.watcher.asking.lock();
-            join(&mut asking);
-            !std::mem::replace(&mut asking.under_way, true)
-        };
-        if first && let Some(core) = self.this.upgrade() {
+    fn gather(&self, question: Question) {
+        if self.watcher.asking.join(question)
+            && let Some(core) = self.this.upgrade()
+        {
             tokio::spawn(async move { core.answer().await });
         }
     }
 
-    /// Asks until nobody waits.
+    /// Asks until nobody waits. Who is not answered is dropped, and goes another way.
     async fn answer(&self) {
-        let asker = Asker(&self.watcher);
-        loop {
-            // Whoever is about to ask joins in; alone, this takes no time.
-            tokio::task::yield_now().await;
-            let Some((unchanged, looks)) = self.watcher.take() else {
-                // Whoever came since has somebody else who asks.
-                std::mem::forget(asker);
-                return;
-            };
+        let mut asker = self.watcher.asking.asker();
+        while let Some(questions) = asker.next(fits()).await {
             let Some((line, tie)) = self.watcher.open() else { continue };
-            let mut pipe = Pipeline::with_capacity(looks.len() + 1);
-            for look in &looks {
-                pipe.add_command(look.cmd.clone());
+            let looks = questions.iter().filter_map(Question::look);
+            let mut pipe = Pipeline::new();
+            for cmd in looks {
+                pipe.add_command(cmd.clone());
             }
-            if unchanged.is_some() {
-                pipe.cmd("PING");
-            }
-            match tie.pipe(&pipe).await {
-                Ok(answers) => {
-                    for (Look { named, asker, .. }, answer) in looks.into_iter().zip(answers) {
-                        let _ = asker.send(answer.ok().map(|answer| (is(&answer, &named), line)));
-                    }
-                    if let Some(Waiting(answered)) = &unchanged {
-                        let _ = answered.set(Some(line));
-                    }
-                }
+            // Last: it answers all who want to know what was said.
+            pipe.cmd("PING");
+            let answered = tie.pipe(&pipe).await.and_then(|mut answers| {
+                answers.pop().unwrap_or_else(|| Err(reply::corrupt("no answer")))?;
+                Ok(answers)
+            });
+            let mut answers = match answered {
+                Ok(answers) => answers.into_iter(),
                 Err(error) => {
                     tracing::debug!(%error, "changes of sessions are not heard of any more");
                     self.watcher.ended(line);
+                    continue;
+                }
+            };
+            for question in questions {
+                match question {
+                    Question::Said(asker) => drop(asker.send(line)),
+                    Question::Look { named, asker, .. } => {
+                        if let Some(Ok(answer)) = answers.next() {
+                            let _ = asker.send((is(&answer, &named), line));
+                        }
+                    }
                 }
             }
         }
@@ -315,22 +311,11 @@ fn is(answer: &Value, named: &[String; 2]) -> bool {
     found.len() == named.len() && found.iter().zip(named).all(same)
 }
 
-/// Those who wait are told in any case.
-struct Waiting(Answered);
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        let _ = self.0.set(None);
-    }
-}
-
-/// Somebody asks for those who wait. Should that end before its time, they are told so,
-/// and the next one to come asks again.
-struct Asker<'a>(&'a Watcher);
-
-impl Drop for Asker<'_> {
-    fn drop(&mut self) {
-        let Asking { unchanged, .. } = std::mem::take(&mut *self.0.asking.lock());
-        drop(unchanged.map(Waiting));
+/// Counts what goes into one call.
+fn fits() -> impl FnMut(&Question) -> bool {
+    let mut looks = 0;
+    move |question| {
+        looks += usize::from(question.look().is_some());
+        looks <= MOST
     }
 }
