@@ -147,6 +147,7 @@ impl Node {
     }
 
     fn take_in(&self) -> Outcome<InFlight> {
+        self.taken_in.fetch_add(1, Ordering::Relaxed);
         let before = self.in_flight.fetch_add(1, Ordering::Relaxed);
         let counted = InFlight(self.clone());
         let most = self.config.max_inflight;

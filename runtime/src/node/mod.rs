@@ -105,6 +105,8 @@ pub struct Inner {
     /// Sessions that are here, as last counted.
     resident: AtomicU64,
     in_flight: AtomicUsize,
+    /// Requests so far.
+    taken_in: AtomicUsize,
     moves: Moves,
     drain: Drain,
     creations: Rate,
@@ -181,6 +183,7 @@ impl Node {
             barred: RwLock::default(),
             resident: AtomicU64::new(0),
             in_flight: AtomicUsize::new(0),
+            taken_in: AtomicUsize::new(0),
             wake: Notify::new(),
             unrecovered: AtomicBool::new(true),
             working: Mutex::default(),
