@@ -31,7 +31,7 @@ install_docker() {
 }
 
 missing=()
-runs || command -v dockerd >/dev/null || missing+=(docker.io)
+runs || { command -v docker && command -v dockerd; } >/dev/null || missing+=(docker.io)
 has_compose || missing+=(docker-compose)
 [ "${#missing[@]}" -eq 0 ] || install_docker "${missing[@]}"
 

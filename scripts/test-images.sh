@@ -24,6 +24,10 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 tools=$PWD/${CARGO_TARGET_DIR:-target}/tools
 root=
+no_registry=
+
+as_root=()
+if [ "$(id -u)" -ne 0 ] && command -v sudo >/dev/null; then as_root=(sudo); fi
 
 fail() { printf 'test-images: %s\n' "$*" >&2; exit 1; }
 label() { docker image inspect --format "{{index .Config.Labels \"$LABEL\"}}" "$1" 2>/dev/null; }
@@ -42,6 +46,8 @@ begin() {
 # program FILE [AS]: a program with the libraries that it is linked with.
 program() {
   local file=$1 as=${2:-$1} library
+  library=$(ldd "$file" 2>/dev/null | awk '/not found/ { print $1; exit }')
+  [ -z "$library" ] || fail "$(basename "$file") needs $library, which this machine lacks; install it"
   mkdir -p "$root$(dirname "$as")"
   cp -L "$file" "$root$as"
   for library in $(ldd "$file" 2>/dev/null | grep -oE '/[^ ]+' || true); do
@@ -50,11 +56,19 @@ program() {
   done
 }
 
+# Downloads a package; where nobody has asked for the lists of packages yet, those first.
+downloaded() {
+  local get=(apt-get -qq -o APT::Sandbox::User= download "$1")
+  (cd "$work" && "${get[@]}" 2>"$work/why") && return
+  "${as_root[@]}" apt-get update -qq 2>"$work/why" >&2 || true
+  (cd "$work" && "${get[@]}" 2>"$work/why")
+}
+
 # Debian's package of a program that is not to be installed here, only looked into.
 unpacked() {
   local package=$1 dir=$tools/$1
   if [ ! -d "$dir" ]; then
-    (cd "$work" && apt-get -qq -o APT::Sandbox::User= download "$package") || fail "no package $package to be had here"
+    downloaded "$package" || fail "no package $package to be had here: $(tail -n 1 "$work/why")"
     dpkg -x "$work/$package"_*.deb "$work/$package"
     mkdir -p "$tools"
     mv "$work/$package" "$dir"
@@ -126,6 +140,9 @@ make_rust() {
   ln -sf mawk "$root/usr/bin/awk"
   cp -L /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/"
   local sysroot home=${CARGO_HOME:-$HOME/.cargo}
+  # On a machine that has built nothing yet there are none.
+  echo "test-images: loading the crates that go into $RUST"
+  cargo fetch --locked --quiet || fail "the crates of Cargo.lock cannot be loaded (see above)"
   sysroot=$(rustc --print sysroot)
   mkdir -p "$root/usr/local/cargo/registry"
   tar -C "$sysroot" -cf - bin/cargo bin/rustc bin/rustdoc lib | tar -C "$root/usr/local" -xf -
@@ -134,13 +151,23 @@ make_rust() {
     'ENV CARGO_PROFILE_RELEASE_OPT_LEVEL=1' 'CMD ["bash"]'
 }
 
+# Pulls an image. Where one could not be had the others cannot either: asking for each
+# would only take its time.
+pulled() {
+  [ -z "$no_registry" ] || { echo "$no_registry" >"$work/why"; return 1; }
+  docker pull --quiet "$1" >/dev/null 2>"$work/why" && { echo "test-images: pulled $1"; return; }
+  no_registry=$(tail -n 1 "$work/why")
+  return 1
+}
+
 # need IMAGE MAKE WHAT: WHAT changes when what was made here is out of date.
 need() {
   local image=$1 make=$2 what=$3 there
+  : >"$work/why"
   if docker image inspect "$image" >/dev/null 2>&1; then
     there=$(label "$image")
     [ -z "$there" ] || [ "$there" = "$what" ] && return
-  elif docker pull --quiet "$image" 2>"$work/why"; then
+  elif pulled "$image"; then
     return
   fi
   command -v dpkg apt-get ldd >/dev/null ||

@@ -52,11 +52,10 @@ impl Operator {
         };
         let body = serde_json::json!({"session": session}).to_string();
         let call = Call {
-            target: &self.target,
             method: "POST",
             path: endpoint,
-            query: "",
             body: body.as_bytes(),
+            ..Call::to(&self.target)
         };
         let caller = Caller { role: Role::Operator, name: self.name.clone() };
         let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis();

@@ -170,13 +170,9 @@ impl Client {
         if !query.is_empty() {
             url.query_pairs_mut().extend_pairs(query);
         }
-        let call = Call {
-            target: &node.name,
-            method: method.as_str(),
-            path: &path,
-            query: url.query().unwrap_or_default(),
-            body: &body,
-        };
+        let query = url.query().unwrap_or_default();
+        let (verb, path) = (method.as_str(), path.as_str());
+        let call = Call { method: verb, path, query, body: &body, ..Call::to(&node.name) };
         let keys = self.keys.for_function(function);
         let signed = keys.sign(&self.caller, &call, unix_ms(), Nonce(rand::random()))?;
         let request = self

@@ -128,6 +128,7 @@ pub const VARIABLES: &[(&str, &str)] = &[
     ("max_moves_pair", "8"),
     ("max_moves_waiting", "256"),
     ("precopy_min", "65536"),
+    ("wire_version", "2"),
 ];
 
 struct Reader<'a>(&'a dyn Lookup);
@@ -271,6 +272,7 @@ fn node_config(reader: &Reader<'_>) -> Result<NodeConfig, ConfigError> {
     reader.parsed("max_moves_pair", &mut config.max_moves_pair)?;
     reader.parsed("max_moves_waiting", &mut config.max_moves_waiting)?;
     reader.parsed("precopy_min", &mut config.precopy_min)?;
+    reader.parsed("wire_version", &mut config.wire_version)?;
     let short = Duration::from_millis(50);
     if config.lease_ttl < short || config.recovery_interval < short {
         let why = "lease_ttl and recovery_interval are at least 50ms";
@@ -329,6 +331,7 @@ mod tests {
             ("exec_timeout", "soon", "a duration is like"),
             ("max_body", "-1", "does not read"),
             ("lease_ttl", "1ms", "at least 50ms"),
+            ("wire_version", "3", "this release speaks 1 and 2"),
         ];
         for (name, value, says) in wrong {
             let mut settings = good.clone();

@@ -157,7 +157,7 @@ impl Assembly {
         };
         let peers = HttpPeers::new(self.node.here.clone(), self.keys, Arc::clone(&self.topology))
             .map_err(ConfigError)?;
-        let peers = Arc::new(peers);
+        let peers = Arc::new(peers.speaking(self.node.wire_version));
         tracing::info!(
             node = %self.node.here, function = %self.node.function,
             promise = ?store.promise(), "the store is there"

@@ -77,7 +77,7 @@ impl<'a> Operator<'a> {
         let function = FunctionName::new(self.tree.function()).expect("a name");
         let target = NodeName::new(target).expect("a name");
         let caller = Caller { role, name: NodeName::new(from).expect("a name") };
-        let call = Call { target: &target, method, path, query, body };
+        let call = Call { method, path, query, body, ..Call::to(&target) };
         let nonce = Nonce(rand::random());
         let signed = self.keys.for_function(&function).sign(&caller, &call, time, nonce);
         signed.expect("a key").header().to_owned()

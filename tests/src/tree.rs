@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use funicular::peers::WireVersion;
 use tempfile::TempDir;
 
 use crate::cluster::RedisCluster;
@@ -94,6 +95,7 @@ pub struct Plan {
     store: Store,
     function: &'static str,
     settings: BTreeMap<String, String>,
+    settings_at: Vec<(&'static [&'static str], String, String)>,
     entries: &'static [&'static str],
     links: bool,
 }
@@ -147,6 +149,7 @@ impl Plan {
             store,
             function: "probe",
             settings: BTreeMap::new(),
+            settings_at: Vec::new(),
             entries: &[],
             links: false,
         }
@@ -163,6 +166,13 @@ impl Plan {
     #[must_use]
     pub fn set(mut self, name: &str, value: &str) -> Self {
         self.settings.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
+    /// A setting for some nodes only.
+    #[must_use]
+    pub fn set_at(mut self, nodes: &'static [&'static str], name: &str, value: &str) -> Self {
+        self.settings_at.push((nodes, name.to_owned(), value.to_owned()));
         self
     }
 
@@ -254,6 +264,11 @@ impl Plan {
             let url = redis.as_ref().map(RedisServer::url);
             let prefix = if shared.is_some() { name } else { "f" };
             let mut settings = self.settings.clone();
+            for (nodes, setting, value) in &self.settings_at {
+                if nodes.contains(name) {
+                    settings.insert(setting.clone(), value.clone());
+                }
+            }
             std::fs::create_dir_all(dir.path().join("failpoints").join(name)).expect("a directory");
             let own = [
                 ("TEST_FUNCTION", self.function.to_owned()),
@@ -426,8 +441,16 @@ impl Drop for Held {
     }
 }
 
-/// The binary that serves a function: beside the test's own.
-fn program() -> PathBuf {
+/// The binary that serves a function: beside the test's own. A node that is held to the
+/// version of the release before is that release, where `FUNICULAR_PREVIOUS` names its
+/// binary.
+fn program(settings: &BTreeMap<String, String>) -> PathBuf {
+    let before = WireVersion::OLDEST.to_string();
+    if settings.get("wire_version") == Some(&before)
+        && let Some(path) = std::env::var_os("FUNICULAR_PREVIOUS")
+    {
+        return path.into();
+    }
     let test = std::env::current_exe().expect("the test's path");
     let dir = test.parent().and_then(Path::parent).expect("target/<profile>");
     let path = dir.join("site");
@@ -441,7 +464,7 @@ impl Site {
         assert!(self.process.is_none(), "{} runs already", self.name);
         let log =
             std::fs::File::options().create(true).append(true).open(&self.log).expect("a log file");
-        let child = Command::new(program())
+        let child = Command::new(program(&self.settings))
             .env("FUNICULAR_LOG", std::env::var("FUNICULAR_LOG").unwrap_or("info".into()))
             .envs(&self.settings)
             .stdin(Stdio::null())

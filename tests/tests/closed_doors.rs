@@ -82,7 +82,7 @@ fn signed(keys: &Keys, function: &str, role: Role, path: &str, body: &str) -> St
     let function = FunctionName::new(function).expect("a name");
     let here = NodeName::new("navigli").expect("a name");
     let caller = Caller { role, name: NodeName::new("milan").expect("a name") };
-    let call = Call { target: &here, method: "POST", path, query: "", body: body.as_bytes() };
+    let call = Call { method: "POST", path, body: body.as_bytes(), ..Call::to(&here) };
     let nonce = Nonce(rand::random());
     let signed = keys.for_function(&function).sign(&caller, &call, unix_ms(), nonce);
     signed.expect("a key").header().to_owned()

@@ -28,6 +28,7 @@ async fn the_compose_tree_keeps_its_promises() {
     g2_a_cut_off_edge_serves_what_it_owns_and_rejoins(&tree).await;
     g2_g7_a_redis_is_killed(&tree).await;
     g5_a_drain_is_not_noticed(&tree).await;
+    g2_g5_half_of_the_tree_goes_back_to_the_release_before(&tree).await;
     g5_a_rolling_restart_is_not_noticed(&tree).await;
 }
 
@@ -235,7 +236,67 @@ async fn g5_a_drain_is_not_noticed(tree: &Compose) {
     }
 }
 
+/// From each edge up; each kind of node is above, below and at home of each other kind.
+const OLD_HALF: [&str; 3] = ["milan", "brera", "trastevere"];
+const WAYS: [[&str; 3]; 3] =
+    [["navigli", "milan", "italy"], ["brera", "milan", "italy"], ["trastevere", "rome", "italy"]];
+
+async fn versions(tree: &Compose) -> BTreeMap<&'static str, u32> {
+    let operator = tree.operator();
+    let mut all = BTreeMap::new();
+    for node in tree.names() {
+        all.insert(node, operator.status(node).await.wire_version);
+    }
+    all
+}
+
+async fn up_and_down(tree: &Compose, [edge, middle, root]: [&str; 3], session: &str) {
+    let operator = tree.operator();
+    for (from, to) in [(edge, middle), (middle, root)] {
+        operator.offload_large(from, session, REST).await;
+        assert_eq!(operator.settled(session, REST).await, to, "{session} up from {from}");
+    }
+    for (from, to) in [(root, middle), (middle, edge)] {
+        operator.onload(to, session).await;
+        assert_eq!(operator.settled(session, REST).await, to, "{session} down from {from}");
+    }
+}
+
+async fn g2_g5_half_of_the_tree_goes_back_to_the_release_before(tree: &Compose) {
+    let mut traffic = Vec::new();
+    for way in WAYS {
+        let session = format!("{}-mixed", way[0]);
+        create(tree, way[0], &session).await;
+        let mut client = Client::new(tree.gateway(way[0]), &session);
+        let bytes: Vec<u8> = (0..1 << 20).map(|_| rand::random()).collect();
+        client.send(Method::PUT, "/value/large", bytes).await.expect(204);
+        traffic.push((session.clone(), way, Traffic::start(tree, way[0], &session, 1)));
+    }
+    // It was spoken to as it is now, and is not any more.
+    tokio::join!(
+        up_and_down(tree, WAYS[0], "navigli-mixed"),
+        up_and_down(tree, WAYS[2], "trastevere-mixed"),
+    );
+    tree.hold_to(1, &OLD_HALF).await;
+    for (node, version) in versions(tree).await {
+        assert_eq!(version, if OLD_HALF.contains(&node) { 1 } else { 2 }, "{node}");
+    }
+    tokio::join!(
+        up_and_down(tree, WAYS[0], "navigli-mixed"),
+        up_and_down(tree, WAYS[1], "brera-mixed"),
+        up_and_down(tree, WAYS[2], "trastevere-mixed"),
+    );
+    for (session, way, traffic) in traffic {
+        let (owner, seen) =
+            rest("half a tree of the release before", (tree, &session), traffic).await;
+        assert_eq!(owner, way[0]);
+        assert_explained(&seen, &[]);
+    }
+}
+
+/// Which brings the half that was held to the release before up to this one.
 async fn g5_a_rolling_restart_is_not_noticed(tree: &Compose) {
+    tree.let_go();
     let operator = tree.operator();
     let places = [("low", "navigli"), ("middle", "milan"), ("high", "italy"), ("other", "rome")];
     let mut traffic = Vec::new();
@@ -265,4 +326,5 @@ async fn g5_a_rolling_restart_is_not_noticed(tree: &Compose) {
         assert_eq!(at, owner);
         assert_explained(&seen, &[]);
     }
+    assert!(versions(tree).await.values().all(|version| *version == 2));
 }

@@ -127,6 +127,55 @@ fn the_welcome_message_leads_to_the_runtime() {
     assert!(metadata.contains(&runtime.join("Cargo.toml").display().to_string()), "{metadata}");
 }
 
+/// The real `faas-cli`, where there is one, pulls the template out of a repository, makes a
+/// function of it and lays its build context out: file by file what is done by hand here.
+#[test]
+fn faas_cli_pulls_and_lays_out_what_is_laid_out_by_hand() {
+    let author = tempfile::tempdir().expect("a folder");
+    let run = |dir: &Path, program: &str, arguments: &[&str]| {
+        let mut command = Command::new(program);
+        command.args(arguments).current_dir(dir).env("HOME", author.path());
+        let output = command.output().unwrap_or_else(|error| panic!("{program}: {error}"));
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{program} {arguments:?}: {errors}");
+    };
+    if Command::new("faas-cli").arg("version").output().is_err() {
+        println!("faas-cli is not on the PATH: skipped");
+        return;
+    }
+    // What is not committed yet counts too.
+    let repository = author.path().join("repository");
+    fs::create_dir_all(repository.join("runtime")).expect("a folder");
+    for part in ["template", "templates", "Cargo.lock", "runtime/Cargo.toml", "runtime/src"] {
+        let (from, to) = (checkout().join(part), repository.join(part));
+        run(&repository, "cp", &["-a", &from.to_string_lossy(), &to.to_string_lossy()]);
+    }
+    run(&repository, "git", &["init", "-q"]);
+    run(&repository, "git", &["add", "-A"]);
+    let who = ["-c", "user.name=test", "-c", "user.email=test@localhost"];
+    run(&repository, "git", &[&who[..], &["commit", "-q", "-m", "all"]].concat());
+    let real = author.path().join("real");
+    fs::create_dir(&real).expect("a folder");
+    run(&real, "faas-cli", &["template", "pull", &repository.to_string_lossy()]);
+    run(&real, "faas-cli", &["new", "greet", "--lang", "rust-offloadable"]);
+    run(&real, "faas-cli", &["build", "--shrinkwrap"]);
+
+    let by_hand = author.path().join("by-hand");
+    pull_template(&by_hand);
+    let template = by_hand.join("template/rust-offloadable");
+    let context = real.join("build/greet");
+    let mut laid_out = files(&context);
+    // Where the template is from.
+    laid_out.remove("meta.json");
+    let expected: BTreeSet<_> =
+        files(&template).into_iter().filter(|path| !path.starts_with("runtime/tests/")).collect();
+    assert_eq!(laid_out, expected);
+    for file in laid_out {
+        let [there, here] = [&context, &template].map(|dir| fs::read(dir.join(&file)).expect("it"));
+        assert!(there == here, "{file} differs");
+    }
+}
+
 /// `faas-cli` ignores what it does not know, so that a wrong word is never noticed.
 const FUNCTION_KEYS: [&str; 11] = [
     "lang",

@@ -153,11 +153,11 @@ impl Signing {
 impl Respond for Signing {
     fn respond(&self, request: &Request) -> ResponseTemplate {
         let call = Call {
-            target: &self.node,
             method: request.method.as_str(),
             path: &self.endpoint,
             query: &self.query,
             body: &request.body,
+            ..Call::to(&self.node)
         };
         let header = request.headers.get(SIGNATURE_HEADER).map(|value| value.to_str().unwrap());
         match self.keys.verify(header, &call, unix_ms(), &NonceCache::default()) {

@@ -6,18 +6,20 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::response::Response;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use http_body_util::{BodyExt, Collected};
 
 use super::problem::Problem;
 use super::router::Incoming;
 use super::service::Service;
-use super::signature::{Role, SIGNATURE_HEADER};
+use super::signature::{Role, SIGNATURE_HEADER, Verified};
 use super::{digest, failure, forward};
 use crate::function::Request;
 use crate::node::{Answer, Call, Methods};
+use crate::peers::{WireVersion, followed};
 use crate::session::{InvalidId, NodeName, RequestId, SessionId, SessionToken};
 
-const SESSION: HeaderName = HeaderName::from_static("x-session");
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-session-request-id");
+pub(super) const SESSION: HeaderName = HeaderName::from_static("x-session");
+pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-session-request-id");
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const TOKEN: HeaderName = HeaderName::from_static("x-session-token");
 const REPLAYED: HeaderName = HeaderName::from_static("x-session-replayed");
@@ -28,8 +30,18 @@ pub(super) async fn handle(service: &Service, incoming: Incoming) -> Response {
     let began = tokio::time::Instant::now();
     let method = incoming.method.clone();
     let _in_flight = service.requests.begin();
-    let response = match answer(service, incoming).await {
-        Ok(response) => response,
+    let response = match signed_by(service, &incoming) {
+        Ok(caller) => {
+            let from_peer = caller.as_ref().is_some_and(|it| it.caller().role == Role::Peer);
+            let response = match answer(service, incoming, from_peer).await {
+                Ok(response) => response,
+                Err(problem) => problem.response().map(Body::from),
+            };
+            match caller.filter(|caller| caller.version() > WireVersion::V1) {
+                Some(caller) => Box::pin(signed(service, &caller, response)).await,
+                None => response,
+            }
+        }
         Err(problem) => problem.response().map(Body::from),
     };
     service.requests.answered(&method, response.status().as_u16(), began.elapsed());
@@ -49,7 +61,11 @@ pub(super) fn varies(mut response: Response) -> Response {
     response
 }
 
-async fn answer(service: &Service, mut incoming: Incoming) -> Result<Response, Problem> {
+async fn answer(
+    service: &Service,
+    mut incoming: Incoming,
+    from_peer: bool,
+) -> Result<Response, Problem> {
     if incoming.method == Method::OPTIONS
         && let Some(options) = options(service, &incoming)?
     {
@@ -58,7 +74,6 @@ async fn answer(service: &Service, mut incoming: Incoming) -> Result<Response, P
     if !digest::fits(&incoming.headers, &incoming.body) {
         return Err(Problem::digest_mismatch());
     }
-    let from_peer = signed_by_peer(service, &incoming)?;
     let forwards = text(&incoming.headers, &FORWARD) == Some("1");
     let call = call(&mut incoming, from_peer, forwards)?;
     match service.node.invoke(call).await {
@@ -84,14 +99,27 @@ async fn answer(service: &Service, mut incoming: Incoming) -> Result<Response, P
     }
 }
 
-/// Whether another node's function calls (`hierarchy().invoke`). A signature that
-/// does not fit is refused.
-fn signed_by_peer(service: &Service, incoming: &Incoming) -> Result<bool, Problem> {
+/// Who calls, if the call is signed: another node's function (`hierarchy().invoke`). A
+/// signature that does not fit is refused.
+fn signed_by(service: &Service, incoming: &Incoming) -> Result<Option<Verified>, Problem> {
     if !incoming.headers.contains_key(SIGNATURE_HEADER) {
-        return Ok(false);
+        return Ok(None);
     }
-    let verified = service.verify(incoming).map_err(|error| Problem::unauthorized(&error))?;
-    Ok(verified.caller().role == Role::Peer)
+    service.verify(incoming).map(Some).map_err(|error| Problem::unauthorized(&error))
+}
+
+/// The answer, signed for a caller that looks for it.
+async fn signed(service: &Service, caller: &Verified, response: Response) -> Response {
+    let (mut head, body) = response.into_parts();
+    // It is whole already: responses are committed before they are sent.
+    let body = body.collect().await.map(Collected::to_bytes).unwrap_or_default();
+    let place = followed(head.status, &head.headers);
+    let here = service.node.here();
+    let signature = caller.sign_response(here, head.status.as_u16(), place, &body);
+    if let Ok(value) = HeaderValue::from_str(&signature) {
+        head.headers.insert(SIGNATURE_HEADER, value);
+    }
+    Response::from_parts(head, Body::from(body))
 }
 
 /// Which methods a path takes. It is answered wherever it is asked, session or

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::client_call::{REQUEST_ID, SESSION};
 use super::router::Incoming;
 use super::signature::{
     Call, FunctionKeys, Keys, NonceCache, SIGNATURE_HEADER, SignatureError, Verified,
@@ -75,15 +76,18 @@ impl Service {
 
     /// Checks the signature of a call to this node.
     pub(super) fn verify(&self, incoming: &Incoming) -> Result<Verified, SignatureError> {
-        let header = incoming.headers.get(SIGNATURE_HEADER).and_then(|value| value.to_str().ok());
+        let text = |name: &str| incoming.headers.get(name).and_then(|value| value.to_str().ok());
         let call = Call {
             target: self.node.here(),
             method: incoming.method.as_str(),
             path: &incoming.path,
             query: incoming.query.as_deref().unwrap_or_default(),
             body: &incoming.body,
+            session: text(SESSION.as_str()).unwrap_or_default(),
+            request_id: text(REQUEST_ID.as_str()).unwrap_or_default(),
         };
-        self.keys().verify(header, &call, unix_ms(), &self.nonces)
+        let newest = self.node.config().wire_version;
+        self.keys().verify_up_to(newest, text(SIGNATURE_HEADER), &call, unix_ms(), &self.nonces)
     }
 
     pub(super) fn healthy(&self) -> bool {

@@ -3,16 +3,18 @@
 //! A call carries one header:
 //!
 //! ```text
-//! X-funicular-signature: v=1;kid=…;role=peer;from=navigli;t=1753000000000;n=…;sig=…
+//! X-funicular-signature: v=2;kid=…;role=peer;from=navigli;t=1753000000000;n=…;sig=…
 //! ```
 //!
 //! `sig` is HMAC-SHA256, base64url, over everything that makes the call this
 //! call: version, key id, role, caller, function, target node, method, path and
-//! query as the function sees them, the body's SHA-256, the time (Unix ms) and the
-//! nonce. The key is derived from the secret for one role and one function. An
-//! answer carries the same header without `t`: it names the responder and covers
-//! the call's nonce, the status and the body, but no header: what matters goes
-//! into the body.
+//! query as the function sees them, the body's SHA-256, the time (Unix ms), the
+//! nonce, and from version 2 on the session and the request id that an invoked call
+//! is for. The key is derived from the secret for one role and one function. An
+//! answer carries the same header without `t`, in the version of the call: it names
+//! the responder and covers the call's nonce, the status, the body, and from version
+//! 2 on the place that a redirect leads to, but no other header: what matters goes
+//! into the body. Version 1 has no signed answers to invoked calls.
 //!
 //! Pure: time and nonces are arguments.
 //!
@@ -23,7 +25,7 @@
 //! let operator = Secret::new(b"0123456789abcdef0123456789abcdef").ok();
 //! let keys = Keys { operator, ..Keys::default() }.for_function(&FunctionName::new("cart")?);
 //! let (milan, tool) = (NodeName::new("milan")?, NodeName::new("cli")?);
-//! let call = Call { target: &milan, method: "GET", path: "/_/status", query: "", body: b"" };
+//! let call = Call { method: "GET", path: "/_/status", ..Call::to(&milan) };
 //!
 //! let caller = Caller { role: Role::Operator, name: tool };
 //! let signed = keys.sign(&caller, &call, 1_000, Nonce(7))?;
@@ -53,6 +55,7 @@ pub use keys::{
 };
 pub use nonces::NonceCache;
 
+use crate::peers::WireVersion;
 use crate::session::{FunctionName, NodeName, Nonce};
 use header::Header;
 use keys::Key;
@@ -60,9 +63,6 @@ use nonces::Refused;
 
 /// The header of calls and answers.
 pub const SIGNATURE_HEADER: &str = "x-funicular-signature";
-
-/// The version of signatures that this build writes and reads.
-pub const VERSION: u32 = 1;
 
 /// A call is fresh if its time is at most this far from ours, in ms.
 pub const WINDOW_MS: u64 = 60_000;
@@ -108,6 +108,17 @@ pub struct Call<'a> {
     pub query: &'a str,
     /// The whole body.
     pub body: &'a [u8],
+    /// The value of `X-session`; empty if there is none.
+    pub session: &'a str,
+    /// The value of `X-session-request-id`; empty if there is none.
+    pub request_id: &'a str,
+}
+
+impl<'a> Call<'a> {
+    /// A call to a node with nothing in it.
+    pub fn to(target: &'a NodeName) -> Self {
+        Self { target, method: "", path: "", query: "", body: b"", session: "", request_id: "" }
+    }
 }
 
 /// Why a call was refused; each says what to do. Nothing was done.
@@ -121,10 +132,15 @@ pub enum SignatureError {
     Malformed(&'static str),
     /// Another version.
     #[error(
-        "the signature has version {0} and this node reads version {VERSION}; \
+        "the call has version {found} and this node reads up to {newest}; \
          bring both to releases next to each other"
     )]
-    UnknownVersion(String),
+    UnknownVersion {
+        /// The version it names.
+        found: String,
+        /// The newest that is read.
+        newest: WireVersion,
+    },
     /// A key this node does not hold.
     #[error(
         "the {} key {id} is not one of this node's for this function; while keys rotate keep \
@@ -189,8 +205,9 @@ impl FunctionKeys {
         &self.function
     }
 
-    /// Signs a call to this function. `time` is now, in Unix ms; `nonce` is
-    /// random and never used again. Fails only without a key of the caller's role.
+    /// Signs a call to this function in the version that every node reads, which is
+    /// what tools do. `time` is now, in Unix ms; `nonce` is random and never used
+    /// again. Fails only without a key of the caller's role.
     pub fn sign(
         &self,
         caller: &Caller,
@@ -198,35 +215,52 @@ impl FunctionKeys {
         time: u64,
         nonce: Nonce,
     ) -> Result<SignedCall, SignatureError> {
+        self.sign_in(WireVersion::OLDEST, caller, call, time, nonce)
+    }
+
+    /// The same in a version that is known to be read.
+    pub fn sign_in(
+        &self,
+        version: WireVersion,
+        caller: &Caller,
+        call: &Call<'_>,
+        time: u64,
+        nonce: Nonce,
+    ) -> Result<SignedCall, SignatureError> {
         let key = self.signing(caller.role).ok_or(SignatureError::NoKey(caller.role))?;
-        let mac = call_mac(key, &self.function, caller, call, time, nonce);
+        let exchange =
+            Exchange { version, key: key.clone(), function: self.function.clone(), nonce };
+        let mac = exchange.call_mac(caller, call, time);
         let header = format!(
-            "v={VERSION};kid={};role={};from={};t={time};n={nonce};sig={}",
+            "v={version};kid={};role={};from={};t={time};n={nonce};sig={}",
             key.id,
             caller.role.as_str(),
             caller.name,
             URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes()),
         );
-        let exchange = Exchange { key: key.clone(), function: self.function.clone(), nonce };
         Ok(SignedCall { header, exchange, target: call.target.clone() })
     }
 
-    /// Checks a call that reached `call.target`, which is this node. `now` is in
-    /// Unix ms. Lets each signature through once.
-    pub fn verify(
+    /// Checks a call that reached `call.target`, which is this node and reads versions
+    /// up to `newest`. `now` is in Unix ms. Lets each signature through once.
+    pub fn verify_up_to(
         &self,
+        newest: WireVersion,
         header: Option<&str>,
         call: &Call<'_>,
         now: u64,
         seen: &NonceCache,
     ) -> Result<Verified, SignatureError> {
-        let header = Header::parse(header.ok_or(SignatureError::Unsigned)?)?;
+        let header = Header::parse(header.ok_or(SignatureError::Unsigned)?, newest)?;
         let time = header.time.ok_or(SignatureError::Malformed("`t` is missing"))?;
-        let Header { caller, nonce, .. } = header;
+        let Header { version, caller, nonce, .. } = header;
         let key = self.named(caller.role, header.key_id).ok_or_else(|| {
             SignatureError::UnknownKey { role: caller.role, id: header.key_id.to_owned() }
         })?;
-        call_mac(key, &self.function, &caller, call, time, nonce)
+        let exchange =
+            Exchange { version, key: key.clone(), function: self.function.clone(), nonce };
+        exchange
+            .call_mac(&caller, call, time)
             .verify_slice(&header.signature)
             .map_err(|_| SignatureError::Bad)?;
         // Only now is the time the caller's own.
@@ -238,8 +272,18 @@ impl FunctionKeys {
             Refused::Replayed => SignatureError::Replayed,
             Refused::TooOld => SignatureError::Crowded,
         })?;
-        let exchange = Exchange { key: key.clone(), function: self.function.clone(), nonce };
         Ok(Verified { caller, exchange })
+    }
+
+    /// The same at a node that reads all that this release does.
+    pub fn verify(
+        &self,
+        header: Option<&str>,
+        call: &Call<'_>,
+        now: u64,
+        seen: &NonceCache,
+    ) -> Result<Verified, SignatureError> {
+        self.verify_up_to(WireVersion::NEWEST, header, call, now, seen)
     }
 }
 
@@ -264,12 +308,27 @@ impl SignedCall {
         status: u16,
         body: &[u8],
     ) -> Result<(), AnswerError> {
-        let header = Header::parse(header.ok_or(AnswerError::Unsigned)?)
-            .map_err(|_| AnswerError::Malformed)?;
+        self.check_response(header, status, "", body)
+    }
+
+    /// The same of an answer that leads to a place: the value of its `Location`.
+    pub fn check_response(
+        &self,
+        header: Option<&str>,
+        status: u16,
+        place: &str,
+        body: &[u8],
+    ) -> Result<(), AnswerError> {
+        let header = header.ok_or(AnswerError::Unsigned)?;
+        let version = self.exchange.version;
+        let header = Header::parse(header, version).map_err(|_| AnswerError::Malformed)?;
+        if header.version != version {
+            return Err(AnswerError::Malformed);
+        }
         // What else the header says is the responder's word: the signature is
         // checked against what this call expects.
         self.exchange
-            .answer_mac(&self.target, status, body)
+            .answer_mac(&self.target, status, place, body)
             .verify_slice(&header.signature)
             .map_err(|_| AnswerError::Bad)
     }
@@ -288,13 +347,29 @@ impl Verified {
         &self.caller
     }
 
+    /// The version that the call was made in.
+    pub fn version(&self) -> WireVersion {
+        self.exchange.version
+    }
+
     /// The value of [`SIGNATURE_HEADER`] for the answer, with the key the caller
     /// used: it may not know a newer one yet.
     pub fn sign_answer(&self, responder: &NodeName, status: u16, body: &[u8]) -> String {
-        let Exchange { key, nonce, .. } = &self.exchange;
-        let mac = self.exchange.answer_mac(responder, status, body);
+        self.sign_response(responder, status, "", body)
+    }
+
+    /// The same for an answer that leads to a place: the value of its `Location`.
+    pub fn sign_response(
+        &self,
+        responder: &NodeName,
+        status: u16,
+        place: &str,
+        body: &[u8],
+    ) -> String {
+        let Exchange { version, key, nonce, .. } = &self.exchange;
+        let mac = self.exchange.answer_mac(responder, status, place, body);
         format!(
-            "v={VERSION};kid={};role={};from={responder};n={nonce};sig={}",
+            "v={version};kid={};role={};from={responder};n={nonce};sig={}",
             key.id,
             key.role.as_str(),
             URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes()),
@@ -305,50 +380,63 @@ impl Verified {
 /// What a call and its answer share.
 #[derive(Debug, Clone)]
 struct Exchange {
+    version: WireVersion,
     key: Key,
     function: FunctionName,
     nonce: Nonce,
 }
 
+type MacState = hmac::Hmac<Sha256>;
+
 impl Exchange {
-    fn answer_mac(&self, responder: &NodeName, status: u16, body: &[u8]) -> MacState {
-        self.key.over(&[
+    fn call_mac(&self, caller: &Caller, call: &Call<'_>, time: u64) -> MacState {
+        let version = self.version.number().to_be_bytes();
+        let (digest, time) = (Sha256::digest(call.body), time.to_be_bytes());
+        let nonce = self.nonce.0.to_be_bytes();
+        let covered: [&[u8]; 15] = [
+            b"funicular call",
+            &version,
+            self.key.id.as_bytes(),
+            caller.role.as_str().as_bytes(),
+            caller.name.as_str().as_bytes(),
+            self.function.as_str().as_bytes(),
+            call.target.as_str().as_bytes(),
+            call.method.as_bytes(),
+            call.path.as_bytes(),
+            call.query.as_bytes(),
+            &digest,
+            &time,
+            &nonce,
+            call.session.as_bytes(),
+            call.request_id.as_bytes(),
+        ];
+        let count = match self.version {
+            WireVersion::V1 => 13,
+            WireVersion::V2 => 15,
+        };
+        self.key.over(&covered[..count])
+    }
+
+    fn answer_mac(&self, responder: &NodeName, status: u16, place: &str, body: &[u8]) -> MacState {
+        let version = self.version.number().to_be_bytes();
+        let (status, digest) = (status.to_be_bytes(), Sha256::digest(body));
+        let nonce = self.nonce.0.to_be_bytes();
+        let covered: [&[u8]; 10] = [
             b"funicular answer",
-            &VERSION.to_be_bytes(),
+            &version,
             self.key.id.as_bytes(),
             self.key.role.as_str().as_bytes(),
             responder.as_str().as_bytes(),
             self.function.as_str().as_bytes(),
-            &self.nonce.0.to_be_bytes(),
-            &status.to_be_bytes(),
-            &Sha256::digest(body),
-        ])
+            &nonce,
+            &status,
+            &digest,
+            place.as_bytes(),
+        ];
+        let count = match self.version {
+            WireVersion::V1 => 9,
+            WireVersion::V2 => 10,
+        };
+        self.key.over(&covered[..count])
     }
-}
-
-type MacState = hmac::Hmac<Sha256>;
-
-fn call_mac(
-    key: &Key,
-    function: &FunctionName,
-    caller: &Caller,
-    call: &Call<'_>,
-    time: u64,
-    nonce: Nonce,
-) -> MacState {
-    key.over(&[
-        b"funicular call",
-        &VERSION.to_be_bytes(),
-        key.id.as_bytes(),
-        caller.role.as_str().as_bytes(),
-        caller.name.as_str().as_bytes(),
-        function.as_str().as_bytes(),
-        call.target.as_str().as_bytes(),
-        call.method.as_bytes(),
-        call.path.as_bytes(),
-        call.query.as_bytes(),
-        &Sha256::digest(call.body),
-        &time.to_be_bytes(),
-        &nonce.0.to_be_bytes(),
-    ])
 }

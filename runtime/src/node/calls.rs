@@ -2,31 +2,56 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
 use super::Node;
-use crate::peers::messages::{MigrateCall, MoveAnswer};
-use crate::peers::{PeerAnswer, PeerCall, PeerError};
-use crate::session::NodeName;
+use crate::peers::messages::{Message, MigrateCall, MoveAnswer};
+use crate::peers::{PeerAnswer, PeerCall, PeerError, WireVersion};
+use crate::session::{FunctionName, NodeName};
 
 impl Node {
     /// Posts `body` to `/_/<endpoint>` of this function at `to`.
-    pub(super) async fn post<T: Serialize + Sync>(
+    pub(super) async fn post(
         &self,
         to: &NodeName,
         endpoint: &'static str,
-        body: &T,
+        body: &impl Message,
         timeout: Duration,
     ) -> Result<PeerAnswer, PeerError> {
-        let body = serde_json::to_vec(body)
-            .map_err(|error| unreachable(to, format!("the call does not serialize: {error}")))?;
-        let call = PeerCall { endpoint, query: None, body: Bytes::from(body), timeout };
-        let answer = self.peers.call(to, &self.config.function, call).await;
+        let answer = self
+            .call(to, &self.config.function, |version| {
+                let body = body.write(version)?;
+                Ok(PeerCall { version, endpoint, query: None, body: body.into(), timeout })
+            })
+            .await;
         self.note(to, answer.as_ref().err());
         answer
+    }
+
+    /// Calls `function` at `to`, with what `write` writes in the version that is spoken
+    /// there. A node that was rolled back meanwhile says so, and is called again.
+    pub(super) async fn call(
+        &self,
+        to: &NodeName,
+        function: &FunctionName,
+        write: impl Fn(WireVersion) -> serde_json::Result<PeerCall> + Send + Sync,
+    ) -> Result<PeerAnswer, PeerError> {
+        let mut version = self.peers.version(to, function);
+        loop {
+            let call = write(version).map_err(|error| {
+                unreachable(to, format!("the call does not serialize: {error}"))
+            })?;
+            let answer = self.peers.call(to, function, call).await;
+            if !answer.as_ref().is_err_and(PeerError::in_another_version) {
+                return answer;
+            }
+            let older = self.peers.version(to, function);
+            if older >= version {
+                return answer;
+            }
+            version = older;
+        }
     }
 
     /// Remembers for a moment that a node does not answer, or that it does.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::peers::WireVersion;
 use crate::session::{FunctionName, NodeName};
 
 /// The settings of one function at one node. `docs/configuration.md` lists the
@@ -60,6 +61,8 @@ pub struct NodeConfig {
     pub max_moves_waiting: usize,
     /// Sessions above this many bytes are copied before they are frozen.
     pub precopy_min: u64,
+    /// The newest version of the internal calls that the node speaks.
+    pub wire_version: WireVersion,
 }
 
 impl NodeConfig {
@@ -92,6 +95,7 @@ impl NodeConfig {
             max_moves_pair: 8,
             max_moves_waiting: 256,
             precopy_min: 64 * 1024,
+            wire_version: WireVersion::NEWEST,
         }
     }
 

@@ -28,13 +28,16 @@ impl Node {
     ) -> Result<Option<Whereabouts>, PeerError> {
         // Visible ASCII, but `&`, `#`, `+` and `%` mean something in a query.
         let query = format!("session={}", crate::peers::query_value(session.as_str()));
-        let call = PeerCall {
-            endpoint: "test-function",
-            query: Some(query),
-            body: bytes::Bytes::new(),
-            timeout: self.config.peer_timeout,
+        let call = |version| {
+            Ok(PeerCall {
+                version,
+                endpoint: "test-function",
+                query: Some(query.clone()),
+                body: bytes::Bytes::new(),
+                timeout: self.config.peer_timeout,
+            })
         };
-        match self.peers.call(of, &self.config.function, call).await {
+        match self.call(of, &self.config.function, call).await {
             Ok(answer) => super::calls::read(of, &answer).map(Some),
             Err(error) if error.code() == Some("no-such-session") => Ok(None),
             Err(error) => Err(error),

@@ -69,7 +69,7 @@ pub(crate) use outbox::Received;
 
 use crate::function::Function;
 use crate::peers::Peers;
-use crate::peers::messages::{NodeStatus, OffloadStatus, WIRE_VERSION};
+use crate::peers::messages::{NodeStatus, OffloadStatus};
 use crate::session::{NodeName, SessionId, SessionToken};
 use crate::store::{SessionStore, Snapshot, StoreError, StoreResult};
 use crate::topology::Topology;
@@ -374,7 +374,7 @@ impl Node {
             node: self.here().clone(),
             function: self.config.function.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            wire_version: WIRE_VERSION,
+            wire_version: self.config.wire_version.number(),
             sessions: counts.resident,
             pending,
             in_flight: self.in_flight.load(Ordering::Relaxed) as u64,

@@ -14,7 +14,7 @@ use super::enter::{Creates, Entered, Entering};
 use super::{Failure, Node, Outcome};
 use crate::failpoint::reach;
 use crate::function::{Propagated, Response};
-use crate::peers::messages::{Elsewhere, PropagateCall};
+use crate::peers::messages::{Elsewhere, Message as _, PropagateCall};
 use crate::peers::{PeerCall, PeerError};
 use crate::protocol::Access;
 use crate::session::{Digest, NodeName, OutboxEntry, RequestId, SessionId};
@@ -95,7 +95,6 @@ impl Node {
             from: entry.from.clone(),
             value: STANDARD.encode(&entry.value),
         };
-        let body = Bytes::from(serde_json::to_vec(&body).unwrap_or_default());
         let mut to = entry.to.clone();
         for _ in 0..HOPS {
             if self.is_barred(&to) {
@@ -109,13 +108,17 @@ impl Node {
                 });
             }
             self.pass_over(&to)?;
-            let call = PeerCall {
-                endpoint: "receive-propagate",
-                query: None,
-                body: body.clone(),
-                timeout: self.config.peer_timeout + self.config.session_wait,
+            let call = |version| {
+                let body = body.write(version)?;
+                Ok(PeerCall {
+                    version,
+                    endpoint: "receive-propagate",
+                    query: None,
+                    body: body.into(),
+                    timeout: self.config.peer_timeout + self.config.session_wait,
+                })
             };
-            let answer = self.peers.call(&to, &entry.function, call).await;
+            let answer = self.call(&to, &entry.function, call).await;
             self.note(&to, answer.as_ref().err());
             let answer = answer?;
             if answer.status != 307 {

@@ -1,37 +1,33 @@
 //! Signed HTTP to the other nodes.
+//!
+//! - `invoke`: requests to other nodes' functions
+//! - `version`: finding out which version another node speaks
+
+pub(crate) mod invoke;
+#[cfg(test)]
+mod tests;
+mod version;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 use parking_lot::{Mutex, RwLock};
+use tokio::time::Instant;
 
+use self::version::{Learned, TRIES, says_unread, too_far_apart};
+use super::version::{REMEMBERED, Versions, WireVersion};
 use super::{PeerAnswer, PeerCall, PeerError, Peers};
-use crate::edge_db::Caller as Invokes;
-use crate::function::{Error, Request, Response};
 use crate::http::problem::Received;
 use crate::http::signature::{Call, Caller, FunctionKeys, Keys, Role, SIGNATURE_HEADER};
-use crate::session::{FunctionName, NodeName, Nonce, RequestId, SessionId};
+use crate::session::{FunctionName, NodeName, Nonce};
 use crate::topology::Topology;
 
-/// How long an invoked function may take: as long as the platform's own limit.
-const INVOKE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Idle connections that are kept to each node: more than the moves of a pair and the
 /// recovery loop use at once. A burst of requests may open more; those are closed.
 const IDLE_A_NODE: usize = 64;
-/// Headers that are this call's own, whatever the request says.
-const NOT_PASSED_ON: [&str; 6] = [
-    "host",
-    "content-length",
-    "authorization",
-    "x-session",
-    "x-session-request-id",
-    SIGNATURE_HEADER,
-];
-/// A redirected request goes on over at most this many nodes.
-const HOPS: usize = 8;
 
 /// Milliseconds since 1970 on this machine's clock, for signatures only.
 pub(crate) fn unix_ms() -> u64 {
@@ -47,6 +43,15 @@ pub struct HttpPeers {
     keys: RwLock<Keys>,
     derived: Mutex<BTreeMap<FunctionName, Arc<FunctionKeys>>>,
     topology: RwLock<Arc<Topology>>,
+    versions: Mutex<Versions>,
+}
+
+/// What came of one call.
+enum Exchange {
+    /// The node's answer, or that there is none.
+    Done(Result<PeerAnswer, PeerError>),
+    /// Somebody says, unsigned, that the node does not read the call's version.
+    Unread(PeerError),
 }
 
 impl HttpPeers {
@@ -62,7 +67,15 @@ impl HttpPeers {
             .build()
             .map_err(|error| format!("the HTTP client could not be made: {error}"))?;
         let (keys, topology) = (RwLock::new(keys), RwLock::new(topology));
-        Ok(Self { here, http, keys, derived: Mutex::default(), topology })
+        let versions = Mutex::new(Versions::new(WireVersion::NEWEST, REMEMBERED));
+        Ok(Self { here, http, keys, derived: Mutex::default(), topology, versions })
+    }
+
+    /// Speaks no newer version than this.
+    #[must_use]
+    pub fn speaking(mut self, newest: WireVersion) -> Self {
+        self.versions = Mutex::new(Versions::new(newest, REMEMBERED));
+        self
     }
 
     /// Replaces the secrets, if they differ; says whether they did. Calls that are under
@@ -106,12 +119,48 @@ impl HttpPeers {
 
 #[async_trait]
 impl Peers for HttpPeers {
+    fn version(&self, to: &NodeName, function: &FunctionName) -> WireVersion {
+        self.versions.lock().with(to, function, Instant::now())
+    }
+
     async fn call(
         &self,
         to: &NodeName,
         function: &FunctionName,
         call: PeerCall,
     ) -> Result<PeerAnswer, PeerError> {
+        let mut refused = None;
+        for questions in 1..=TRIES {
+            let why = match self.exchange(to, function, call.clone()).await {
+                Exchange::Done(answer) => return answer,
+                Exchange::Unread(why) => why,
+            };
+            let question = (questions, call.timeout);
+            match self.learn_version(to, function, call.version, question).await {
+                Learned::Other(why) => return Err(too_far_apart(to, why)),
+                Learned::Same => refused = Some(why),
+                Learned::Nothing => return Err(why),
+            }
+        }
+        let nobody = || PeerError::Unreachable { node: to.clone(), why: "no answer".to_owned() };
+        Err(refused.unwrap_or_else(nobody))
+    }
+}
+
+impl HttpPeers {
+    async fn exchange(&self, to: &NodeName, function: &FunctionName, call: PeerCall) -> Exchange {
+        match self.try_exchange(to, function, call).await {
+            Ok(done) => done,
+            Err(error) => Exchange::Done(Err(error)),
+        }
+    }
+
+    async fn try_exchange(
+        &self,
+        to: &NodeName,
+        function: &FunctionName,
+        call: PeerCall,
+    ) -> Result<Exchange, PeerError> {
         let unreachable = |why: String| PeerError::Unreachable { node: to.clone(), why };
         let base = self
             .base(to, function)
@@ -121,9 +170,10 @@ impl Peers for HttpPeers {
         let method = if call.query.is_some() { "GET" } else { "POST" };
         let signed = self
             .keys(function)
-            .sign(
+            .sign_in(
+                call.version,
                 &Caller { role: Role::Peer, name: self.here.clone() },
-                &Call { target: to, method, path: &path, query, body: &call.body },
+                &Call { method, path: &path, query, body: &call.body, ..Call::to(to) },
                 unix_ms(),
                 Nonce(rand::random()),
             )
@@ -151,13 +201,19 @@ impl Peers for HttpPeers {
         let header = header(SIGNATURE_HEADER);
         let body = sent.bytes().await.map_err(|error| unreachable(innermost(&error)))?;
         if let Err(error) = signed.check_answer(header.as_deref(), status.as_u16(), &body) {
-            return Err(match (status, header) {
-                (StatusCode::NOT_FOUND, None) => PeerError::NoFunction { node: to.clone() },
-                _ => unreachable(unsigned(status, &body, &error.to_string())),
-            });
+            return match (status, header) {
+                (StatusCode::NOT_FOUND, None) => Err(PeerError::NoFunction { node: to.clone() }),
+                (_, header) => {
+                    let why = unreachable(unsigned(status, &body, &error.to_string()));
+                    if header.is_none() && says_unread(status, &body) {
+                        return Ok(Exchange::Unread(why));
+                    }
+                    Err(why)
+                }
+            };
         }
         if status.is_success() || status == StatusCode::TEMPORARY_REDIRECT {
-            return Ok(PeerAnswer { status: status.as_u16(), body });
+            return Ok(Exchange::Done(Ok(PeerAnswer { status: status.as_u16(), body })));
         }
         Err(refused(to, status, &body, retry_after.map(Duration::from_secs)))
     }
@@ -189,13 +245,6 @@ fn unsigned(status: StatusCode, body: &[u8], why: &str) -> String {
     }
 }
 
-/// The path of a call as the function sees it.
-fn path_after<'a>(url: &'a reqwest::Url, function: &FunctionName) -> &'a str {
-    let prefix = format!("/function/{function}");
-    let rest = url.path().find(&prefix).and_then(|at| url.path().get(at + prefix.len()..));
-    rest.filter(|rest| !rest.is_empty()).unwrap_or("/")
-}
-
 /// The innermost cause: "connection refused" says more than "error sending request".
 pub(crate) fn innermost(error: &reqwest::Error) -> String {
     if error.is_timeout() {
@@ -207,93 +256,3 @@ pub(crate) fn innermost(error: &reqwest::Error) -> String {
     }
     cause.to_string()
 }
-
-#[async_trait]
-impl Invokes for HttpPeers {
-    async fn invoke(
-        &self,
-        node: &NodeName,
-        function: &FunctionName,
-        session: &SessionId,
-        request: Request,
-        request_id: RequestId,
-    ) -> Result<Response, Error> {
-        let unavailable =
-            |why: String| Error::unavailable("another node did not answer").caused_by(why);
-        let keys = self.keys(function);
-        let mut target = node.clone();
-        let path = request.path().to_owned();
-        let query = request.raw_query().unwrap_or_default().to_owned();
-        let method = request.method().clone();
-        let mut headers = request.headers().clone();
-        for name in NOT_PASSED_ON {
-            headers.remove(name);
-        }
-        let body = request.into_body();
-        for _ in 0..HOPS {
-            let base = self
-                .base(&target, function)
-                .ok_or_else(|| Error::internal(format!("the topology has no node `{target}`")))?;
-            let mark = if query.is_empty() { "" } else { "?" };
-            let url = reqwest::Url::parse(&format!("{base}{path}{mark}{query}"))
-                .map_err(|error| Error::internal("the path cannot be called").caused_by(error))?;
-            // Signed is what is sent: a URL escapes what is special in it.
-            let (sent_path, sent_query) = (path_after(&url, function), url.query());
-            let call = Call {
-                target: &target,
-                method: method.as_str(),
-                path: sent_path,
-                query: sent_query.unwrap_or_default(),
-                body: &body,
-            };
-            let caller = Caller { role: Role::Peer, name: self.here.clone() };
-            let signed = keys
-                .sign(&caller, &call, unix_ms(), Nonce(rand::random()))
-                .map_err(|error| unavailable(error.to_string()))?;
-            let sent = self
-                .http
-                .request(method.clone(), url.clone())
-                .headers(headers.clone())
-                .header(SIGNATURE_HEADER, signed.header())
-                .header("x-session", session.as_str())
-                .header("x-session-request-id", request_id.as_str())
-                .body(body.clone())
-                .timeout(INVOKE_TIMEOUT)
-                .send()
-                .await
-                .map_err(|error| unavailable(innermost(&error)))?;
-            let status = sent.status();
-            if status == StatusCode::TEMPORARY_REDIRECT {
-                // G8: redirects only lead to gateways of the topology.
-                target = self.follow(sent.headers()).map_err(unavailable)?;
-                // Read to its end, the connection serves again.
-                let _ = sent.bytes().await;
-                continue;
-            }
-            let headers = sent.headers().clone();
-            let body = sent.bytes().await.map_err(|error| unavailable(innermost(&error)))?;
-            return Ok(Response::from_parts(status, headers, body));
-        }
-        Err(unavailable("the session moves faster than the request".to_owned()))
-    }
-}
-
-impl HttpPeers {
-    /// To which node a redirect leads.
-    fn follow(&self, headers: &HeaderMap) -> Result<NodeName, String> {
-        let location = headers.get(http::header::LOCATION).and_then(|value| value.to_str().ok());
-        let location = location.ok_or("a redirect without a place")?;
-        let topology = self.topology.read();
-        for node in topology.nodes() {
-            if let Some(rest) = location.strip_prefix(node.gateway.as_str())
-                && rest.starts_with('/')
-            {
-                return Ok(node.name.clone());
-            }
-        }
-        Err(format!("a redirect leads out of the topology: {location}"))
-    }
-}
-
-#[cfg(test)]
-mod tests;

@@ -2,17 +2,32 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::WireVersion;
 use crate::session::{
     Epoch, FunctionName, Incarnation, Life, Millis, NodeName, Nonce, Pull, SessionId, SessionToken,
     Transfer,
 };
 
-/// The version of the internal calls that this build speaks. A node reads its
-/// own and the one before.
-pub const WIRE_VERSION: u32 = 1;
+/// What nodes send each other.
+pub trait Message: Serialize + Sync {
+    /// The message in the version that the other node reads.
+    fn write(&self, version: WireVersion) -> serde_json::Result<Vec<u8>> {
+        let _ = version;
+        serde_json::to_vec(self)
+    }
+}
 
-fn wire_version() -> u32 {
-    WIRE_VERSION
+impl Message for SessionToken {}
+impl Message for OnloadCall {}
+impl Message for UpdateCall {}
+impl Message for PropagateCall {}
+
+impl Message for MigrateCall {
+    /// From version 2 on the signature says which one it is, as for every call.
+    fn write(&self, version: WireVersion) -> serde_json::Result<Vec<u8>> {
+        let v = (version == WireVersion::V1).then(|| version.number());
+        serde_json::to_vec(&Self { v, ..self.clone() })
+    }
 }
 
 /// The step of a move that a `migrate-session` call is for.
@@ -38,9 +53,9 @@ pub enum Phase {
 /// `POST /_/migrate-session`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MigrateCall {
-    /// Version of the internal calls.
-    #[serde(default = "wire_version")]
-    pub v: u32,
+    /// Version of the internal calls, where the signature does not say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub v: Option<u32>,
     /// The session's id.
     pub session: SessionId,
     /// The step.
@@ -70,7 +85,7 @@ impl MigrateCall {
     /// A call of the target about its pull.
     pub fn of_pull(session: SessionId, pull: &Pull, target: NodeName, phase: Phase) -> Self {
         Self {
-            v: WIRE_VERSION,
+            v: None,
             session,
             phase,
             home: pull.life.home.clone(),
@@ -87,7 +102,7 @@ impl MigrateCall {
     /// A question of the source about its transfer.
     pub fn of_transfer(session: SessionId, life: &Life, transfer: &Transfer) -> Self {
         Self {
-            v: WIRE_VERSION,
+            v: None,
             session,
             phase: Phase::Ask,
             home: life.home.clone(),
@@ -307,7 +322,7 @@ pub struct NodeStatus {
     pub function: FunctionName,
     /// The runtime's version.
     pub version: String,
-    /// Version of the internal calls.
+    /// The newest version of the internal calls that it speaks.
     pub wire_version: u32,
     /// Sessions that are here.
     pub sessions: u64,

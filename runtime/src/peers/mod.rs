@@ -1,10 +1,11 @@
 //! The other nodes, as a node talks to them.
 //!
 //! [`Peers`] carries one call; `client` does it over signed HTTP, tests may do
-//! it otherwise. [`messages`] are the bodies.
+//! it otherwise. [`messages`] are the bodies, [`version`] says in which version they go.
 
 mod client;
 pub mod messages;
+pub mod version;
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -12,15 +13,20 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 
+use crate::http::problem::Code;
 use crate::protocol::Refusal;
 use crate::session::{FunctionName, NodeName};
 
 pub use client::HttpPeers;
+pub(crate) use client::invoke::followed;
 pub(crate) use client::{innermost, unix_ms};
+pub use version::WireVersion;
 
 /// One internal call.
 #[derive(Debug, Clone)]
 pub struct PeerCall {
+    /// The version that it is made in, and answered.
+    pub version: WireVersion,
     /// The endpoint below `/_/`, such as `migrate-session`.
     pub endpoint: &'static str,
     /// The query, without `?`; a call with one is a GET.
@@ -58,7 +64,7 @@ pub enum PeerError {
         /// Who was called.
         node: NodeName,
     },
-    /// The node answered, signed, that it will not.
+    /// The node answered, signed, that it will not; or the releases are too far apart.
     #[error("{node} refuses: {message}")]
     Refused {
         /// Who was called.
@@ -90,6 +96,11 @@ impl PeerError {
         matches!(self, Self::Unreachable { .. })
     }
 
+    /// Whether the node did nothing since it does not read the call's version.
+    pub fn in_another_version(&self) -> bool {
+        self.code() == Some(Code::UnsupportedVersion.as_str())
+    }
+
     /// When the node wants to be asked again, if it said so.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
@@ -110,7 +121,15 @@ impl PeerError {
 /// How a node reaches the others.
 #[async_trait]
 pub trait Peers: Send + Sync + 'static {
-    /// Calls `function` at node `to`.
+    /// The version to call `function` at node `to` in, as far as is known.
+    fn version(&self, to: &NodeName, function: &FunctionName) -> WireVersion {
+        let _ = (to, function);
+        WireVersion::NEWEST
+    }
+
+    /// Calls `function` at node `to`. A call in a version that is not read there is
+    /// refused as `unsupported-version`, and nothing was done; from then on [`Peers::version`]
+    /// says which one is, if there is any.
     async fn call(
         &self,
         to: &NodeName,

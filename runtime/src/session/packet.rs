@@ -12,7 +12,8 @@ use super::fields::{self, FieldMap};
 use super::ids::{Millis, RequestId};
 use super::window::WindowEntry;
 
-/// The version of the page's form that this build writes.
+/// The version of the page's form that this build writes, and the newest that it reads: a
+/// page is asked for in a call whose version both sides know, and comes in the form of it.
 pub const PAGE_VERSION: u32 = 1;
 
 /// No page of a move carries more than about this many bytes of content:
@@ -146,7 +147,7 @@ impl Page {
             return Err(BadPage("it is shorter than its head".into()));
         };
         let [flags, version] = [[head[0], head[1]], [head[2], head[3]]].map(u16::from_be_bytes);
-        if u32::from(version) > PAGE_VERSION + 1 || flags & !COMPRESSED != 0 {
+        if u32::from(version) > PAGE_VERSION || flags & !COMPRESSED != 0 {
             return Err(BadPage(format!(
                 "version {version}.{flags} is newer than this node reads"
             )));

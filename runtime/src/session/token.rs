@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::ids::{Epoch, FunctionName, Incarnation, InvalidId, NodeName, SessionId};
 
-/// The version of the token's form that this build writes.
+/// The version of the token's form that this build writes. Clients carry tokens to nodes
+/// of the release before, so that one has to read it too: it takes the next number, and
+/// passes over members that it does not know.
 pub const TOKEN_VERSION: u32 = 1;
 
 /// Where a session lives, as JSON, base64 in the header `X-session-token`.
@@ -30,13 +32,13 @@ pub struct SessionToken {
     /// Tells this life of the id from others. A client may leave it out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub incarnation: Option<Incarnation>,
-    /// Version of this form.
-    #[serde(default = "token_version")]
+    /// Version of this form; the first where none is said.
+    #[serde(default = "first_version")]
     pub v: u32,
 }
 
-fn token_version() -> u32 {
-    TOKEN_VERSION
+fn first_version() -> u32 {
+    1
 }
 
 impl SessionToken {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use funicular::peers::PeerCall;
+use funicular::peers::{PeerCall, WireVersion};
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
@@ -33,6 +33,7 @@ pub async fn go_on(world: Arc<World>, sessions: Arc<[Named]>, until: Instant) {
         };
         let f = chance.index(world.plan.functions.len());
         let call = PeerCall {
+            version: WireVersion::NEWEST,
             endpoint,
             query: None,
             body: Bytes::from(body.to_string()),

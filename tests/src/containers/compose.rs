@@ -9,6 +9,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use tempfile::TempDir;
+use tokio::task::JoinSet;
 
 use super::{PATIENCE, docker, image, log, remove_left_over, text, try_docker};
 use crate::operator::Operator;
@@ -90,10 +91,14 @@ impl Compose {
 
     fn command(&self, program: &str) -> Command {
         let file = |name: &str| self.dir.path().join(name).display().to_string();
+        let mut files = vec![file("docker-compose.yml"), file("probe.yml")];
+        if self.held().exists() {
+            files.push(file("held.yml"));
+        }
         let mut command = Command::new(program);
         command
             .env("COMPOSE_PROJECT_NAME", &self.project)
-            .env("COMPOSE_FILE", format!("{}:{}", file("docker-compose.yml"), file("probe.yml")))
+            .env("COMPOSE_FILE", files.join(":"))
             .env("COMPOSE_HTTP_TIMEOUT", "180")
             .env("FUNICULAR_TAG", "test")
             .env("healthcheck_interval", "3s");
@@ -115,11 +120,43 @@ impl Compose {
     /// Replaces the containers of a function at all nodes, one after the other, with
     /// `roll.sh`.
     pub async fn roll(&self, function: &str) -> String {
-        let mut command = self.command("sh");
-        command.arg(self.dir.path().join("roll.sh"));
-        command.args(NODES.iter().map(|(node, ..)| format!("{node}-{function}")));
+        let services = NODES.map(|(node, ..)| format!("{node}-{function}"));
+        let mut command = self.roll_command(&services);
         let rolled = tokio::task::spawn_blocking(move || text(command.output())).await;
         rolled.expect("no panic").unwrap_or_else(|why| panic!("roll.sh: {why}"))
+    }
+
+    /// Replaces the probes of some nodes, at once, by ones that are held to a version of
+    /// the internal calls.
+    pub async fn hold_to(&self, version: u32, nodes: &[&str]) {
+        let mut held = String::from("services:\n");
+        for node in nodes {
+            let _ = writeln!(held, "  {node}-cdn:\n    environment: {{wire_version: '{version}'}}");
+        }
+        fs::write(self.held(), held).expect("the overrides");
+        let mut rolls = JoinSet::new();
+        for node in nodes {
+            let mut command = self.roll_command(&[format!("{node}-cdn")]);
+            rolls.spawn_blocking(move || text(command.output()));
+        }
+        for rolled in rolls.join_all().await {
+            rolled.unwrap_or_else(|why| panic!("roll.sh: {why}"));
+        }
+    }
+
+    /// From the next roll on nobody is held to a version.
+    pub fn let_go(&self) {
+        fs::remove_file(self.held()).expect("somebody was held");
+    }
+
+    fn held(&self) -> PathBuf {
+        self.dir.path().join("held.yml")
+    }
+
+    fn roll_command(&self, services: &[String]) -> Command {
+        let mut command = self.command("sh");
+        command.arg(self.dir.path().join("roll.sh")).args(services);
+        command
     }
 
     /// Waits until a node's function is ready.

@@ -5,7 +5,8 @@ use serde::Deserialize;
 
 use super::{Answered, Reply, Signed};
 use crate::http::problem::Problem;
-use crate::peers::messages::{MigrateCall, Phase, WIRE_VERSION};
+use crate::peers::WireVersion;
+use crate::peers::messages::{MigrateCall, Phase};
 use crate::session::{Page, SessionData, SessionId};
 
 /// The draft's form: only the session is named.
@@ -21,8 +22,8 @@ pub(super) async fn handle(call: &Signed<'_>) -> Answered {
     }
     let from = call.peer()?;
     let step: MigrateCall = call.content()?;
-    if step.v > WIRE_VERSION + 1 {
-        return Err(Problem::unsupported_version(step.v, WIRE_VERSION).into());
+    if let Some(v) = step.v.filter(|v| WireVersion::of(*v).is_none()) {
+        return Err(Problem::unsupported_version(v, WireVersion::NEWEST.number()).into());
     }
     let node = call.node;
     Ok(match step.phase {

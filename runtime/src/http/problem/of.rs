@@ -12,15 +12,18 @@ use crate::session::NodeName;
 use crate::store::StoreError;
 
 impl Problem {
-    /// 401: why a signature was refused, under the code that fits.
+    /// 401: why a signature was refused, under the code that fits; 400 if it is of a
+    /// version that is not read.
     pub fn unauthorized(error: &SignatureError) -> Self {
         let code = match error {
+            SignatureError::UnknownVersion { newest, .. } => {
+                let problem = Self::new(Code::UnsupportedVersion, error.to_string());
+                return problem.with("known", newest.number());
+            }
             SignatureError::Unsigned | SignatureError::Malformed(_) | SignatureError::NoKey(_) => {
                 Code::Unsigned
             }
-            SignatureError::UnknownVersion(_)
-            | SignatureError::UnknownKey { .. }
-            | SignatureError::Bad => Code::BadSignature,
+            SignatureError::UnknownKey { .. } | SignatureError::Bad => Code::BadSignature,
             SignatureError::Stale { .. } | SignatureError::Crowded => Code::StaleSignature,
             SignatureError::Replayed => Code::ReplayedCall,
         };

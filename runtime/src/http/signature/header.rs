@@ -3,7 +3,8 @@
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-use super::{Caller, Role, SignatureError, VERSION};
+use super::{Caller, Role, SignatureError};
+use crate::peers::WireVersion;
 use crate::session::{NodeName, Nonce};
 
 /// Longer headers are not read.
@@ -11,6 +12,7 @@ const MAX_HEADER: usize = 512;
 
 /// A header that reads; nothing in it is true before its signature was checked.
 pub(super) struct Header<'a> {
+    pub(super) version: WireVersion,
     pub(super) key_id: &'a str,
     pub(super) caller: Caller,
     /// Unix ms; answers have none.
@@ -20,7 +22,8 @@ pub(super) struct Header<'a> {
 }
 
 impl<'a> Header<'a> {
-    pub(super) fn parse(text: &'a str) -> Result<Self, SignatureError> {
+    /// Reads a header of a version up to `newest`.
+    pub(super) fn parse(text: &'a str, newest: WireVersion) -> Result<Self, SignatureError> {
         use SignatureError::Malformed;
 
         if text.len() > MAX_HEADER {
@@ -28,10 +31,12 @@ impl<'a> Header<'a> {
         }
         let (version, rest) = text.trim().split_once(';').unwrap_or((text, ""));
         let version = version.strip_prefix("v=").ok_or(Malformed("it does not begin with `v=`"))?;
-        if version != VERSION.to_string() {
-            let shown: String = version.chars().take(16).collect();
-            return Err(SignatureError::UnknownVersion(shown));
-        }
+        let known = version.parse().ok().filter(|known| *known <= newest);
+        // One way to write it: `02` is none.
+        let Some(version) = known.filter(|known: &WireVersion| known.to_string() == version) else {
+            let found = version.chars().take(16).collect();
+            return Err(SignatureError::UnknownVersion { found, newest });
+        };
         let mut parts = rest.split(';').peekable();
         let mut take = |name: &str| {
             let value = parts.peek()?.strip_prefix(name)?.strip_prefix('=')?;
@@ -57,6 +62,6 @@ impl<'a> Header<'a> {
         if parts.next().is_some() {
             return Err(Malformed("something follows `sig`"));
         }
-        Ok(Self { key_id, caller: Caller { role, name }, time, nonce, signature })
+        Ok(Self { version, key_id, caller: Caller { role, name }, time, nonce, signature })
     }
 }

@@ -9,7 +9,7 @@ use hkdf::Hkdf;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 
-use super::{Role, VERSION};
+use super::Role;
 use crate::session::FunctionName;
 
 /// The secret all nodes share.
@@ -19,6 +19,9 @@ pub const PEER_KEY: &str = "session-peer-key";
 pub const PREVIOUS_PEER_KEY: &str = "session-peer-key-previous";
 /// The secret of operators, the oracle and the dashboard.
 pub const OPERATOR_KEY: &str = "session-operator-key";
+
+/// How keys are derived: calls of all versions are signed with the same.
+const DERIVATION: u32 = 1;
 
 /// Shorter secrets are refused, in bytes.
 pub const MIN_SECRET: usize = 16;
@@ -205,7 +208,7 @@ pub(super) struct Key {
 impl Key {
     fn derive(role: Role, function: &FunctionName, secret: &Secret) -> Self {
         // Neither a role nor a function's name contains the separator.
-        let info = format!("funicular/{VERSION}/{}/{function}", role.as_str());
+        let info = format!("funicular/{DERIVATION}/{}/{function}", role.as_str());
         let mut key = [0_u8; 32];
         #[expect(clippy::expect_used, reason = "HKDF-SHA256 gives up to 8160 bytes")]
         Hkdf::<Sha256>::new(None, &secret.0).expand(info.as_bytes(), &mut key).expect("32 bytes");

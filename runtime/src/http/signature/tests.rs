@@ -41,6 +41,8 @@ struct Scene {
     path: String,
     query: String,
     body: Vec<u8>,
+    session: String,
+    request_id: String,
 }
 
 impl Scene {
@@ -51,16 +53,22 @@ impl Scene {
             path: "/_/migrate-session".into(),
             query: "phase=copy".into(),
             body: b"{}".to_vec(),
+            session: "ada".into(),
+            request_id: "r-1".into(),
         }
     }
 
     fn call(&self) -> Call<'_> {
-        let Self { target, method, path, query, body } = self;
-        Call { target, method, path, query, body }
+        let Self { target, method, path, query, body, session, request_id } = self;
+        Call { method, path, query, body, session, request_id, ..Call::to(target) }
     }
 
     fn signed(&self) -> SignedCall {
-        keys().sign(&navigli(), &self.call(), NOW, Nonce(7)).unwrap()
+        self.signed_in(WireVersion::NEWEST)
+    }
+
+    fn signed_in(&self, version: WireVersion) -> SignedCall {
+        keys().sign_in(version, &navigli(), &self.call(), NOW, Nonce(7)).unwrap()
     }
 
     fn verify(&self, header: &str) -> Result<Verified, SignatureError> {
@@ -73,7 +81,7 @@ fn g8_a_signed_call_is_let_through_and_names_its_caller() {
     let scene = Scene::new();
     let verified = scene.verify(scene.signed().header()).unwrap();
     assert_eq!(verified.caller(), &navigli());
-    assert!(scene.signed().header().starts_with("v=1;kid="));
+    assert!(scene.signed().header().starts_with("v=2;kid="));
     assert!(scene.signed().header().contains(";role=peer;from=navigli;t=1753000000000;n="));
 }
 
@@ -83,7 +91,7 @@ fn g8_every_covered_part_of_a_call_counts() {
 
     let scene = Scene::new();
     let signed = scene.signed();
-    let mutations: [Mutation; 8] = [
+    let mutations: [Mutation; 11] = [
         ("target", |scene| scene.target = node("rome")),
         ("method", |scene| scene.method = "PUT".into()),
         ("path", |scene| scene.path = "/_/offload-session".into()),
@@ -91,6 +99,12 @@ fn g8_every_covered_part_of_a_call_counts() {
         ("no query", |scene| scene.query.clear()),
         ("body", |scene| scene.body = b"{ }".to_vec()),
         ("no body", |scene| scene.body.clear()),
+        ("session", |scene| scene.session = "eve".into()),
+        ("no request id", |scene| scene.request_id.clear()),
+        ("session and request id", |scene| {
+            scene.session = "adar".into();
+            scene.request_id = "-1".into();
+        }),
         // The same bytes, cut between path and query elsewhere.
         ("cut", |scene| {
             scene.path.push_str("phase");
@@ -115,7 +129,13 @@ fn g8_every_part_of_the_header_counts() {
     assert_eq!(swap("from=navigli", "from=brera"), SignatureError::Bad);
     assert_eq!(swap("t=1753000000000", "t=1753000000001"), SignatureError::Bad);
     assert_eq!(swap("0007;sig", "0008;sig"), SignatureError::Bad);
-    assert_eq!(swap("v=1;", "v=2;"), SignatureError::UnknownVersion("2".into()));
+    // To be taken for one that covers less.
+    assert_eq!(swap("v=2;", "v=1;"), SignatureError::Bad);
+    for strange in ["0", "3", "02", "+2", ""] {
+        let newest = WireVersion::NEWEST;
+        let unknown = SignatureError::UnknownVersion { found: strange.into(), newest };
+        assert_eq!(swap("v=2;", &format!("v={strange};")), unknown);
+    }
     assert!(matches!(swap("role=peer", "role=operator"), SignatureError::UnknownKey { .. }));
     assert!(matches!(swap("kid=", "kid=0"), SignatureError::UnknownKey { .. }));
     let (head, sig) = header.split_once("sig=").unwrap();
@@ -175,7 +195,8 @@ fn g8_a_malformed_signature_is_refused() {
         assert!(matches!(error, SignatureError::Malformed(_)), "{bad}: {error:?}");
     }
     let strange = scene.verify(&format!("v={};", "9".repeat(100))).unwrap_err();
-    assert_eq!(strange, SignatureError::UnknownVersion("9".repeat(16)));
+    let newest = WireVersion::NEWEST;
+    assert_eq!(strange, SignatureError::UnknownVersion { found: "9".repeat(16), newest });
 }
 
 #[test]
@@ -284,7 +305,8 @@ fn g8_every_covered_part_of_an_answer_counts() -> Result<(), InvalidId> {
     assert_eq!(signed.check_answer(Some(&renamed), 200, b"yes"), Err(AnswerError::Bad));
 
     // The same question asked later is another call.
-    let later = keys().sign(&navigli(), &scene.call(), NOW + 1, Nonce(8)).unwrap();
+    let version = WireVersion::NEWEST;
+    let later = keys().sign_in(version, &navigli(), &scene.call(), NOW + 1, Nonce(8)).unwrap();
     assert_eq!(later.check_answer(Some(&answer), 200, b"yes"), Err(AnswerError::Bad), "nonce");
     let replayed = answer.replace("0007;sig", "0008;sig");
     assert_eq!(later.check_answer(Some(&replayed), 200, b"yes"), Err(AnswerError::Bad), "nonce");
@@ -378,4 +400,53 @@ mod files {
         let unreadable = Keys::from_dir(&dir.0).unwrap_err();
         assert!(matches!(unreadable, KeyError::Unreadable { .. }), "{unreadable}");
     }
+}
+
+#[test]
+fn g8_a_call_is_answered_in_its_own_version() {
+    let scene = Scene::new();
+    for version in [WireVersion::V1, WireVersion::V2] {
+        let signed = scene.signed_in(version);
+        let verified = scene.verify(signed.header()).unwrap();
+        assert_eq!(verified.version(), version);
+        let answer = verified.sign_answer(&scene.target, 200, b"yes");
+        assert!(answer.starts_with(&format!("v={version};")));
+        assert_eq!(signed.check_answer(Some(&answer), 200, b"yes"), Ok(()));
+        let other = if version == WireVersion::V1 { ("v=1", "v=2") } else { ("v=2", "v=1") };
+        assert!(signed.check_answer(Some(&answer.replace(other.0, other.1)), 200, b"yes").is_err());
+    }
+}
+
+#[test]
+fn g8_what_version_1_does_not_cover_version_2_does() {
+    let scene = Scene::new();
+    let other = Scene { session: "eve".into(), request_id: String::new(), ..scene.clone() };
+    let (old, new) = (scene.signed_in(WireVersion::V1), scene.signed_in(WireVersion::V2));
+    assert!(other.verify(old.header()).is_ok());
+    assert_eq!(other.verify(new.header()).unwrap_err(), SignatureError::Bad);
+
+    let place = "http://milan.example:8080/function/cart/items";
+    for signed in [old, new] {
+        let verified = scene.verify(signed.header()).unwrap();
+        let answer = verified.sign_response(&scene.target, 307, place, b"");
+        assert_eq!(signed.check_response(Some(&answer), 307, place, b""), Ok(()));
+        let elsewhere = signed.check_response(Some(&answer), 307, "http://rome.example", b"");
+        assert_eq!(elsewhere.is_ok(), verified.version() == WireVersion::V1);
+    }
+}
+
+#[test]
+fn g8_a_node_that_is_held_to_the_version_before_reads_no_other() {
+    let scene = Scene::new();
+    let verify = |signed: &SignedCall| {
+        let (newest, seen) = (WireVersion::V1, NonceCache::default());
+        keys().verify_up_to(newest, Some(signed.header()), &scene.call(), NOW, &seen)
+    };
+    assert!(verify(&scene.signed_in(WireVersion::V1)).is_ok());
+    let refused = verify(&scene.signed_in(WireVersion::V2)).unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "the call has version 2 and this node reads up to 1; bring both to releases next to \
+         each other"
+    );
 }
