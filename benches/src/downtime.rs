@@ -61,7 +61,9 @@ pub(crate) async fn measure(report: &mut Report) -> Result<()> {
                 "p99_ms": p99, "longest_ms": most, "median_ms": median(&seen.waits),
                 "frozen_p99_ms": quantile(&seen.frozen, 0.99),
                 "a_request_otherwise_ms": seen.normal, "moves": count,
-                "requests": seen.requests,
+                "requests": seen.requests, "worst": {
+                    "took_ms": seen.worst.0, "sent_ms": seen.worst.1, "move_ms": seen.worst.2,
+                },
             }),
         );
         if *bytes == DRAWN {
@@ -85,6 +87,9 @@ struct Seen {
     /// A request that met no move.
     normal: f64,
     requests: usize,
+    /// The longest request: how long it took, how long after the beginning of which move
+    /// it was sent, and how long that took.
+    worst: (f64, f64, f64),
     timeline: Series,
     drawn_ms: f64,
 }
@@ -130,6 +135,13 @@ fn judge(asked: &[Asked], spans: &[Asked], frozen: Vec<f64>) -> Seen {
         let over = asked.iter().filter(|one| overlaps(one, span)).map(ms);
         (over.fold(normal, f64::max) - normal).max(0.0)
     };
+    let since =
+        |span: &Asked, at: Instant| at.saturating_duration_since(span.0).as_secs_f64() * 1e3;
+    let worst = spans.iter().flat_map(|span| {
+        let over = asked.iter().filter(|one| overlaps(one, span));
+        over.map(move |one| (ms(one), since(span, one.0), ms(span)))
+    });
+    let worst = worst.max_by(|one, other| one.0.total_cmp(&other.0)).unwrap_or_default();
     let drawn = spans.get(spans.len() / 2);
     let timeline = drawn.map_or(Series::new(), |span| {
         let around = (span.0.checked_sub(REST).unwrap_or(span.0), span.1 + REST);
@@ -145,6 +157,7 @@ fn judge(asked: &[Asked], spans: &[Asked], frozen: Vec<f64>) -> Seen {
         frozen,
         normal,
         requests: asked.len(),
+        worst,
         timeline,
         drawn_ms: drawn.map_or(0.0, ms),
     }

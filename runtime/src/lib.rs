@@ -76,6 +76,7 @@ pub mod edge_db;
 mod failpoint;
 pub mod function;
 pub mod http;
+mod in_time;
 pub mod metrics;
 pub mod node;
 pub mod offloadable;

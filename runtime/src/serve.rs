@@ -1,18 +1,27 @@
 //! Serves a function as one process: its own watchdog.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ::http::Request;
 use axum::Router;
-use axum::serve::ListenerExt;
+use axum::body::Body;
+use axum::response::Response;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
+use hyper_util::rt::TokioIo;
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{ConfigError, Environment, Settings, StoreChoice};
 use crate::function::Function;
-use crate::http::{self, Service};
+use crate::http;
 use crate::metrics;
 use crate::node::{Background, Node, NodeConfig, Parts, ThisMachine};
 use crate::peers::HttpPeers;
@@ -95,7 +104,7 @@ pub async fn terminated() {
 #[derive(Debug)]
 pub struct Assembled {
     /// What HTTP serves.
-    pub service: Service,
+    pub service: http::Service,
     background: Background,
 }
 
@@ -166,7 +175,7 @@ impl Assembly {
             topology: self.topology,
         });
         let background = node.start();
-        Ok(Assembled { service: Service::new(node, peers), background })
+        Ok(Assembled { service: http::Service::new(node, peers), background })
     }
 }
 
@@ -208,8 +217,12 @@ pub async fn run(
         address = ?listener.local_addr().ok(), node = %service.node().here(),
         function = %service.node().config().function, "serving"
     );
-    let router = http::single(service.clone(), settings.standalone);
-    let server = tokio::spawn(serve_router(listener, router, closing.clone()));
+    let single = http::Single::new(service.clone(), settings.standalone);
+    let answer = service_fn(move |request| {
+        let single = single.clone();
+        async move { Ok(single.serve(request).await) }
+    });
+    let server = tokio::spawn(serve_connections(listener, answer, closing.clone()));
     stop.cancelled().await;
     tracing::info!("leaving: unhealthy from now on, still serving for a while");
     service.leaving();
@@ -235,14 +248,49 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, ConfigError> {
 
 /// Serves a router until `closing`, then finishes the requests that run.
 pub async fn serve_router(listener: TcpListener, router: Router, closing: CancellationToken) {
-    let listener = listener.tap_io(|stream| {
+    serve_connections(listener, TowerToHyperService::new(router), closing).await;
+}
+
+/// The same with any service: no layer is between a connection and what answers it.
+async fn serve_connections<S>(listener: TcpListener, service: S, closing: CancellationToken)
+where
+    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>,
+    S: Clone + Send + 'static,
+    S::Future: Send,
+{
+    let open = GracefulShutdown::new();
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = closing.cancelled() => break,
+        };
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            // Of one connection, which is gone.
+            Err(error) if is_connection_error(&error) => continue,
+            Err(error) => {
+                tracing::error!(%error, "no connection can be accepted; trying again");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                continue;
+            }
+        };
         let _ = stream.set_nodelay(true);
-    });
-    let served =
-        axum::serve(listener, router).with_graceful_shutdown(closing.cancelled_owned()).await;
-    if let Err(error) = served {
-        tracing::error!(%error, "the server ended");
+        let connection =
+            http1::Builder::new().serve_connection(TokioIo::new(stream), service.clone());
+        let connection = open.watch(connection);
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "a connection ended");
+            }
+        });
     }
+    drop(listener);
+    open.shutdown().await;
+}
+
+fn is_connection_error(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }
 
 /// `/tmp/.lock` exists while the process is healthy, as of-watchdog has it.

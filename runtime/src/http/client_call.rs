@@ -18,12 +18,13 @@ use crate::node::{Answer, Call, Methods};
 use crate::peers::{WireVersion, followed};
 use crate::session::{InvalidId, NodeName, RequestId, SessionId, SessionToken};
 
-pub(super) const SESSION: &str = "x-session";
-pub(super) const REQUEST_ID: &str = "x-session-request-id";
-const IDEMPOTENCY_KEY: &str = "idempotency-key";
+pub(super) const SESSION: HeaderName = HeaderName::from_static("x-session");
+pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-session-request-id");
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const TOKEN: HeaderName = HeaderName::from_static("x-session-token");
 const REPLAYED: HeaderName = HeaderName::from_static("x-session-replayed");
-const FORWARD: &str = "x-session-forward";
+const FORWARD: HeaderName = HeaderName::from_static("x-session-forward");
+const TIMEOUT: HeaderName = HeaderName::from_static("x-timeout");
 
 pub(super) async fn handle(service: &Service, incoming: Incoming) -> Response {
     let began = tokio::time::Instant::now();
@@ -36,7 +37,10 @@ pub(super) async fn handle(service: &Service, incoming: Incoming) -> Response {
                 Ok(response) => response,
                 Err(problem) => problem.response().map(Body::from),
             };
-            signed(service, caller.as_ref(), response).await
+            match caller.filter(|caller| caller.version() > WireVersion::V1) {
+                Some(caller) => Box::pin(signed(service, &caller, response)).await,
+                None => response,
+            }
         }
         Err(problem) => problem.response().map(Body::from),
     };
@@ -49,7 +53,7 @@ pub(super) fn varies(mut response: Response) -> Response {
     // A forwarded answer says so already.
     let said = response.headers().get_all(header::VARY).iter().any(|value| {
         let mut names = value.to_str().unwrap_or_default().split(',').map(str::trim);
-        names.any(|name| name == "*" || name.eq_ignore_ascii_case(SESSION))
+        names.any(|name| name == "*" || name.eq_ignore_ascii_case(SESSION.as_str()))
     });
     if !said {
         response.headers_mut().append(header::VARY, HeaderValue::from_static("X-session"));
@@ -70,7 +74,7 @@ async fn answer(
     if !digest::fits(&incoming.headers, &incoming.body) {
         return Err(Problem::digest_mismatch());
     }
-    let forwards = text(&incoming.headers, FORWARD) == Some("1");
+    let forwards = text(&incoming.headers, &FORWARD) == Some("1");
     let call = call(&mut incoming, from_peer, forwards)?;
     match service.node.invoke(call).await {
         Ok(Answer::Response { response, token, replayed }) => {
@@ -105,10 +109,7 @@ fn signed_by(service: &Service, incoming: &Incoming) -> Result<Option<Verified>,
 }
 
 /// The answer, signed for a caller that looks for it.
-async fn signed(service: &Service, caller: Option<&Verified>, response: Response) -> Response {
-    let Some(caller) = caller.filter(|caller| caller.version() > WireVersion::V1) else {
-        return response;
-    };
+async fn signed(service: &Service, caller: &Verified, response: Response) -> Response {
     let (mut head, body) = response.into_parts();
     // It is whole already: responses are committed before they are sent.
     let body = body.collect().await.map(Collected::to_bytes).unwrap_or_default();
@@ -127,7 +128,7 @@ async fn signed(service: &Service, caller: Option<&Verified>, response: Response
 fn options(service: &Service, incoming: &Incoming) -> Result<Option<Response>, Problem> {
     let mut allowed = match service.node.methods(&incoming.path) {
         Methods::None => return Err(Problem::no_such_route(&incoming.path)),
-        Methods::Any if incoming.headers.contains_key(SESSION) => return Ok(None),
+        Methods::Any if incoming.headers.contains_key(&SESSION) => return Ok(None),
         Methods::Any => vec![
             Method::GET,
             Method::HEAD,
@@ -148,7 +149,7 @@ fn options(service: &Service, incoming: &Incoming) -> Result<Option<Response>, P
     Ok(Some(response))
 }
 
-fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     headers.get(name).and_then(|value| value.to_str().ok())
 }
 
@@ -156,15 +157,15 @@ fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
 /// and so does a second one.
 fn id<T: FromStr<Err = InvalidId>>(
     headers: &HeaderMap,
-    name: &'static str,
+    (name, what): (&HeaderName, &'static str),
 ) -> Result<Option<T>, InvalidId> {
     let mut values = headers.get_all(name).iter();
     let Some(value) = values.next() else { return Ok(None) };
     if values.next().is_some() {
-        return Err(InvalidId { what: name, why: "it was sent more than once".to_owned() });
+        return Err(InvalidId { what, why: "it was sent more than once".to_owned() });
     }
     let value = value.to_str().map_err(|_| InvalidId {
-        what: name,
+        what,
         why: "it has characters that are not visible ASCII".to_owned(),
     })?;
     value.parse().map(Some)
@@ -174,17 +175,20 @@ fn id<T: FromStr<Err = InvalidId>>(
 /// forwarded if need be.
 fn call(incoming: &mut Incoming, from_peer: bool, forwards: bool) -> Result<Call, Problem> {
     let headers = &incoming.headers;
-    let session: SessionId = id(headers, SESSION)
+    let session: SessionId = id(headers, (&SESSION, "x-session"))
         .map_err(|bad| Problem::malformed_session(&bad))?
         .ok_or_else(Problem::missing_session)?;
-    let name = if headers.contains_key(REQUEST_ID) { REQUEST_ID } else { IDEMPOTENCY_KEY };
+    let name = match headers.contains_key(&REQUEST_ID) {
+        true => (&REQUEST_ID, "x-session-request-id"),
+        false => (&IDEMPOTENCY_KEY, "idempotency-key"),
+    };
     let request_id: Option<RequestId> =
         id(headers, name).map_err(|bad| Problem::malformed_request_id(&bad))?;
-    let token = text(headers, "x-session-token")
+    let token = text(headers, &TOKEN)
         .map(SessionToken::decode)
         .transpose()
         .map_err(|bad| Problem::bad_token(&bad))?;
-    let timeout = text(headers, "x-timeout").and_then(seconds);
+    let timeout = text(headers, &TIMEOUT).and_then(seconds);
     let headers = match forwards {
         true => incoming.headers.clone(),
         false => std::mem::take(&mut incoming.headers),

@@ -20,5 +20,5 @@ pub mod signature;
 
 pub(crate) use failure::problem as problem_of;
 pub use processes::Processes;
-pub use router::{gateway, single};
+pub use router::{Single, gateway};
 pub use service::Service;

@@ -5,21 +5,24 @@
 //! body.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
+use axum::body;
 use axum::extract::State;
 use axum::response::Response;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::BodyExt;
+use hyper::body::Body;
 
 use super::problem::Problem;
 use super::processes::Processes;
 use super::service::Service;
 use super::{client_call, endpoints};
+use crate::in_time::within;
 use crate::session::FunctionName;
 
 /// A request with its whole body; path and query as they were sent, without
@@ -32,28 +35,37 @@ pub(super) struct Incoming {
     pub(super) body: Bytes,
 }
 
-/// Serves one function at `/`, as a watchdog does behind a gateway. With
-/// `prefixed`, `/function/<fn>` before the path is taken off, for a function that
-/// is reached without a gateway.
-pub fn single(service: Service, prefixed: bool) -> Router {
-    let state = Single { prefix: format!("/function/{}", service.node.config().function), service };
-    Router::new()
-        .fallback(move |State(state): State<Arc<Single>>, request: Request<Body>| async move {
-            let path = request.uri().path();
-            let stripped = prefixed.then(|| path.strip_prefix(state.prefix.as_str())).flatten();
-            let path = match stripped {
-                Some("") => "/".to_owned(),
-                Some(rest) if rest.starts_with('/') => rest.to_owned(),
-                _ => path.to_owned(),
-            };
-            serve(&state.service, path, request).await
-        })
-        .with_state(Arc::new(state))
+/// One function at `/`, as a watchdog serves it behind a gateway. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Single {
+    service: Service,
+    /// Taken off the path.
+    prefix: Option<Arc<str>>,
 }
 
-struct Single {
-    prefix: String,
-    service: Service,
+impl Single {
+    /// With `prefixed`, `/function/<fn>` before the path is taken off, for a function that
+    /// is reached without a gateway.
+    pub fn new(service: Service, prefixed: bool) -> Self {
+        let prefix = || format!("/function/{}", service.node.config().function).into();
+        Self { prefix: prefixed.then(prefix), service }
+    }
+
+    /// Answers one request.
+    pub async fn serve<B>(&self, request: Request<B>) -> Response
+    where
+        B: Body<Data = Bytes, Error: Display> + Unpin,
+    {
+        let path = request.uri().path();
+        let stripped = self.prefix.as_ref().and_then(|prefix| path.strip_prefix(&**prefix));
+        let path = match stripped {
+            Some("") => "/",
+            Some(rest) if rest.starts_with('/') => rest,
+            _ => path,
+        };
+        let path = path.to_owned();
+        serve(&self.service, path, request).await
+    }
 }
 
 /// Serves several functions at `/function/<fn>/…`, as a gateway does: those of this
@@ -78,7 +90,7 @@ impl Functions {
     }
 }
 
-async fn at_gateway(State(all): State<Arc<Functions>>, request: Request<Body>) -> Response {
+async fn at_gateway(State(all): State<Arc<Functions>>, request: Request<body::Body>) -> Response {
     let functions = &all.by_name;
     let path = request.uri().path();
     if path == "/healthz" {
@@ -128,26 +140,29 @@ fn listing(all: &Functions) -> Response {
             })
         })
         .collect();
-    let mut response = Response::new(Body::from(serde_json::Value::from(list).to_string()));
+    let mut response = Response::new(body::Body::from(serde_json::Value::from(list).to_string()));
     let json = http::HeaderValue::from_static("application/json");
     response.headers_mut().insert(http::header::CONTENT_TYPE, json);
     response
 }
 
 pub(super) fn plain(status: StatusCode, text: &str) -> Response {
-    let mut response = Response::new(Body::from(text.to_owned()));
+    let mut response = Response::new(body::Body::from(text.to_owned()));
     *response.status_mut() = status;
     let text = http::HeaderValue::from_static("text/plain; charset=utf-8");
     response.headers_mut().insert(http::header::CONTENT_TYPE, text);
     response
 }
 
-async fn serve(service: &Service, path: String, request: Request<Body>) -> Response {
+async fn serve<B>(service: &Service, path: String, request: Request<B>) -> Response
+where
+    B: Body<Data = Bytes, Error: Display> + Unpin,
+{
     let (head, body) = request.into_parts();
     let config = service.node.config();
     let body = match read_body(body, config.max_body, config.read_timeout).await {
         Ok(body) => body,
-        Err(problem) => return client_call::varies(problem.response().map(Body::from)),
+        Err(problem) => return client_call::varies(problem.response().map(body::Body::from)),
     };
     let incoming = Incoming {
         query: head.uri.query().map(str::to_owned),
@@ -163,14 +178,21 @@ async fn serve(service: &Service, path: String, request: Request<Body>) -> Respo
 }
 
 /// Reads a body in full. One that is too large is read to its end too, a while.
-async fn read_body(mut body: Body, max: usize, idle: Duration) -> Result<Bytes, Problem> {
+async fn read_body<B>(mut body: B, max: usize, idle: Duration) -> Result<Bytes, Problem>
+where
+    B: Body<Data = Bytes, Error: Display> + Unpin,
+{
     const PATIENCE: usize = 4;
     // Most bodies come in one piece, or are none.
     let mut first = Bytes::new();
     let mut whole = BytesMut::new();
     let mut read = 0_usize;
     loop {
-        let frame = tokio::time::timeout(idle, body.frame()).await.map_err(|_| {
+        // Which a body without any says beforehand.
+        if body.is_end_stream() {
+            break;
+        }
+        let frame = within(idle, body.frame()).await.ok_or_else(|| {
             Problem::bad_request("the body stopped arriving; send the request again")
         })?;
         let Some(frame) = frame else { break };

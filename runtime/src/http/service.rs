@@ -83,8 +83,8 @@ impl Service {
             path: &incoming.path,
             query: incoming.query.as_deref().unwrap_or_default(),
             body: &incoming.body,
-            session: text(SESSION).unwrap_or_default(),
-            request_id: text(REQUEST_ID).unwrap_or_default(),
+            session: text(SESSION.as_str()).unwrap_or_default(),
+            request_id: text(REQUEST_ID.as_str()).unwrap_or_default(),
         };
         let newest = self.node.config().wire_version;
         self.keys().verify_up_to(newest, text(SIGNATURE_HEADER), &call, unix_ms(), &self.nonces)

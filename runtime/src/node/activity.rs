@@ -19,9 +19,9 @@ const SESSIONS: usize = 4096;
 const ARRIVALS: usize = 4096;
 const REMEMBERED: Duration = Duration::from_secs(900);
 
-/// Buckets of a quarter of an octave, from 16 µs up to more than an hour.
+/// Each octave in quarters of the same width, from 16 µs up to more than an hour.
 const BUCKETS: usize = 112;
-const FIRST: f64 = 16.0;
+const FIRST: u64 = 16;
 
 /// How often something took how long.
 #[derive(Debug, Clone)]
@@ -37,10 +37,12 @@ impl Default for Times {
 
 impl Times {
     fn note(&mut self, took: Duration) {
-        let octaves = (took.as_secs_f64() * 1e6 / FIRST).max(1.0).log2();
-        // It is between 0 and a few dozen.
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-        let bucket = ((octaves * 4.0) as usize).min(BUCKETS - 1);
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX).max(FIRST);
+        // The octave, and which quarter of it.
+        let octave = micros.ilog2();
+        let quarter = (micros >> (octave - 2)) & 3;
+        let bucket = (octave - FIRST.ilog2()) as usize * 4 + quarter as usize;
+        let bucket = bucket.min(BUCKETS - 1);
         self.counts[bucket] = self.counts[bucket].saturating_add(1);
     }
 
@@ -55,10 +57,8 @@ impl Times {
         for bucket in 0..BUCKETS {
             seen += count(bucket);
             if seen >= wanted && all > 0 {
-                #[allow(clippy::cast_precision_loss)]
-                let octaves = (bucket + 1) as f64 / 4.0;
-                #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-                return Some((FIRST * octaves.exp2()) as u64);
+                let (octave, quarter) = (bucket / 4, bucket as u64 % 4);
+                return Some((FIRST << octave) / 4 * (5 + quarter));
             }
         }
         None

@@ -10,6 +10,7 @@
 
 use std::future::poll_fn;
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -58,8 +59,8 @@ impl Node {
         }
         let gate = Arc::new(SetOnce::new());
         let running = self.handle(call, matched, &session, Arc::clone(&gate));
-        let mut running = Box::pin(AssertUnwindSafe(running).catch_unwind());
-        let first = poll_fn(|context| Poll::Ready(running.poll_unpin(context))).await;
+        let mut running = pin!(AssertUnwindSafe(running).catch_unwind());
+        let first = poll_fn(|context| Poll::Ready(running.as_mut().poll(context))).await;
         match first {
             Poll::Ready(Ok((outcome, changes))) if !changes.outbox.is_empty() => {
                 // Messages leave with the lease's commit.

@@ -54,63 +54,83 @@ struct Learned {
 }
 
 impl Node {
+    /// Waits for the session, as long as the request may.
     pub(super) async fn enter(&self, entering: &Entering<'_>, line: &Line) -> Outcome<Entered> {
         let mut pause = Duration::from_millis(1);
-        let mut learned = Learned { create: self.creates_at_once(entering), ..Learned::default() };
+        let mut learned = self.learned(entering);
         loop {
             let changed = line.changed();
-            let request = self.begin_request(entering, &learned);
-            let last = Instant::now() >= entering.until;
-            let failure = match self.store.begin(entering.session, &request).await {
-                // The store answered late: the frozen session's last reads are over.
-                Ok(Begun::Run(_))
-                    if request.ask.frozen_reads && !self.reads_go_on(entering.session) =>
-                {
-                    self.still_busy()
-                }
-                Ok(Begun::Run(session)) => {
-                    let lease = request.ask.lease;
-                    let Some(token) = self.means_another(entering, &learned, &session.life) else {
-                        self.created(&session);
-                        return Ok(Entered::Run { session, lease });
-                    };
-                    if entering.access == Access::Write {
-                        self.release(entering.session, lease).await;
-                    }
-                    match Box::pin(self.find_another(token, &session.life, &mut learned)).await? {
-                        Some(entered) => return Ok(entered),
-                        None => self.still_busy(),
-                    }
-                }
-                Ok(Begun::Replay { entry, life, epoch }) => {
-                    let token = self.token(entering.session, &life, epoch, self.here());
-                    return Ok(Entered::Replay { entry, token });
-                }
-                Ok(Begun::Other { slot, now }) => {
-                    let (_, outcome) = protocol::begin(&slot, self.here(), now, &request.ask);
-                    let epoch = slot.record.as_ref().map_or(0, crate::session::Record::epoch);
-                    match Box::pin(self.not_now(entering, &mut learned, outcome, epoch, now))
-                        .await?
-                    {
-                        Some(entered) => return Ok(entered),
-                        None => self.still_busy(),
-                    }
-                }
-                Err(StoreError::Restarted) if self.is_restoring() => {
-                    return Err(Failure::Restoring);
-                }
-                Err(StoreError::Restarted) => {
-                    self.store_restarted();
-                    StoreError::Restarted.into()
-                }
-                Err(error) => return Err(error.into()),
+            let failure = match self.attempt(entering, &mut learned).await? {
+                Ok(entered) => return Ok(entered),
+                Err(failure) => failure,
             };
-            if last {
+            let left = entering.until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
                 return Err(failure);
             }
-            let left = entering.until.saturating_duration_since(Instant::now());
             let _ = tokio::time::timeout(pause.min(left), changed).await;
             pause = (pause * 2).min(Duration::from_millis(25));
+        }
+    }
+
+    /// The same for a request that as a rule need not wait: it stands in no line until it
+    /// has to.
+    pub(super) async fn enter_at_once(&self, entering: &Entering<'_>) -> Outcome<Entered> {
+        match self.attempt(entering, &mut self.learned(entering)).await? {
+            Ok(entered) => Ok(entered),
+            Err(_) => {
+                let line = self.lines.stand(entering.session);
+                Box::pin(self.enter(entering, &line)).await
+            }
+        }
+    }
+
+    fn learned(&self, entering: &Entering<'_>) -> Learned {
+        Learned { create: self.creates_at_once(entering), ..Learned::default() }
+    }
+
+    /// One try; the inner error is why it has to be made again.
+    async fn attempt(
+        &self,
+        entering: &Entering<'_>,
+        learned: &mut Learned,
+    ) -> Outcome<Result<Entered, Failure>> {
+        let request = self.begin_request(entering, learned);
+        match self.store.begin(entering.session, &request).await {
+            // The store answered late: the frozen session's last reads are over.
+            Ok(Begun::Run(_))
+                if request.ask.frozen_reads && !self.reads_go_on(entering.session) =>
+            {
+                Ok(Err(self.still_busy()))
+            }
+            Ok(Begun::Run(session)) => {
+                let lease = request.ask.lease;
+                let Some(token) = self.means_another(entering, learned, &session.life) else {
+                    self.created(&session);
+                    return Ok(Ok(Entered::Run { session, lease }));
+                };
+                if entering.access == Access::Write {
+                    self.release(entering.session, lease).await;
+                }
+                let entered = Box::pin(self.find_another(token, &session.life, learned)).await?;
+                Ok(entered.ok_or_else(|| self.still_busy()))
+            }
+            Ok(Begun::Replay { entry, life, epoch }) => {
+                let token = self.token(entering.session, &life, epoch, self.here());
+                Ok(Ok(Entered::Replay { entry, token }))
+            }
+            Ok(Begun::Other { slot, now }) => {
+                let (_, outcome) = protocol::begin(&slot, self.here(), now, &request.ask);
+                let epoch = slot.record.as_ref().map_or(0, crate::session::Record::epoch);
+                let entered = Box::pin(self.not_now(entering, learned, outcome, epoch, now));
+                Ok(entered.await?.ok_or_else(|| self.still_busy()))
+            }
+            Err(StoreError::Restarted) if self.is_restoring() => Err(Failure::Restoring),
+            Err(StoreError::Restarted) => {
+                self.store_restarted();
+                Ok(Err(StoreError::Restarted.into()))
+            }
+            Err(error) => Err(error.into()),
         }
     }
 

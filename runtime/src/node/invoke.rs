@@ -155,6 +155,7 @@ impl Node {
     }
 
     fn take_in(&self) -> Outcome<InFlight> {
+        self.taken_in.fetch_add(1, Ordering::Relaxed);
         let before = self.in_flight.fetch_add(1, Ordering::Relaxed);
         let counted = InFlight(self.clone());
         let most = self.config.max_inflight;
@@ -168,12 +169,7 @@ impl Node {
     /// runs again.
     async fn read(&self, mut call: Call, matched: &Matched) -> Outcome<Answer> {
         let until = Instant::now() + self.config.session_wait;
-        let line = self.lines.stand(&call.session);
-        // A run that is repeated makes the same calls.
-        let id = call
-            .request_id
-            .clone()
-            .or_else(|| RequestId::new(format!("{:032x}", self.machine.random())).ok());
+        let mut id = call.request_id.clone();
         loop {
             let entering = Entering {
                 session: &call.session,
@@ -183,7 +179,7 @@ impl Node {
                 creates: call.creates(),
                 until,
             };
-            let session = match self.enter(&entering, &line).await? {
+            let session = match self.enter_at_once(&entering).await? {
                 Entered::Run { session, .. } => session,
                 Entered::Redirect { to, token } => return Ok(Answer::Redirect { to, token }),
                 // Reads are not remembered.
@@ -191,6 +187,10 @@ impl Node {
             };
             let token = self.token(&call.session, &session.life, session.epoch, self.here());
             let inline = session.data.is_some();
+            if !inline && id.is_none() {
+                // A run that is repeated makes the same calls.
+                id = RequestId::new(format!("{:032x}", self.machine.random())).ok();
+            }
             let reader = self.reader(&call, &session);
             let db = ReadDb::new(reader, self.place(&session, &call.session, id.clone()));
             // What is read from memory is never outdated: it runs once.

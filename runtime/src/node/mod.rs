@@ -115,6 +115,8 @@ pub struct Inner {
     resident: AtomicU64,
     in_flight: AtomicUsize,
     activity: Activity,
+    /// Requests so far.
+    taken_in: AtomicUsize,
     moves: Moves,
     drain: Drain,
     restore: Restore,
@@ -194,6 +196,7 @@ impl Node {
             resident: AtomicU64::new(0),
             in_flight: AtomicUsize::new(0),
             activity: Activity::new(),
+            taken_in: AtomicUsize::new(0),
             wake: Notify::new(),
             unrecovered: AtomicBool::new(true),
             working: Mutex::default(),

@@ -71,6 +71,8 @@ pub(super) struct Moves {
     outgoing: Gate,
     leaving: Mutex<BTreeMap<SessionId, Leaving>>,
     pages: Semaphore,
+    /// Requests that the node had taken in when it was asked last.
+    taken_in: AtomicUsize,
 }
 
 struct Waiting<'a>(&'a AtomicUsize);
@@ -137,6 +139,7 @@ impl Moves {
             outgoing: gate(config.max_moves_out),
             leaving: Mutex::default(),
             pages: Semaphore::new(PAGES),
+            taken_in: AtomicUsize::new(0),
         }
     }
 
@@ -193,6 +196,13 @@ impl Node {
     /// How many places a move takes now.
     fn share(&self) -> u32 {
         if self.in_flight.load(Ordering::Relaxed) == 0 { 1 } else { 2 }
+    }
+
+    /// Whether there are requests here, or were since this was asked last.
+    pub(super) fn has_requests(&self) -> bool {
+        let taken_in = self.taken_in.load(Ordering::Relaxed);
+        let before = self.moves.taken_in.swap(taken_in, Ordering::Relaxed);
+        taken_in != before || self.in_flight.load(Ordering::Relaxed) > 0
     }
 
     /// Waits until a session may be pulled from `source`.

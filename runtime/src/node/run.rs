@@ -13,6 +13,7 @@ use super::{Failure, Node, Outcome};
 use crate::edge_db::{EdgeDb, Place, Reader};
 use crate::failpoint::reach;
 use crate::function::{Error, Matched, Response};
+use crate::in_time::within;
 use crate::session::{
     Changes, Digest, LeaseId, RequestId, SessionId, SessionToken, StoredResponse, WindowEntry,
 };
@@ -135,10 +136,10 @@ impl Node {
     ) -> Outcome<Result<T, Error>> {
         let most = shorter.unwrap_or(Duration::MAX).min(self.config.exec_timeout);
         let caught = AssertUnwindSafe(running).catch_unwind();
-        match tokio::time::timeout(most, caught).await {
-            Ok(Ok(result)) => Ok(result),
-            Ok(Err(_)) => Err(Failure::HandlerPanicked),
-            Err(_) => Err(Failure::HandlerTimeout),
+        match within(most, caught).await {
+            Some(Ok(result)) => Ok(result),
+            Some(Err(_)) => Err(Failure::HandlerPanicked),
+            None => Err(Failure::HandlerTimeout),
         }
     }
 

@@ -1,6 +1,8 @@
 //! This node is the source of a move: it agrees, freezes, hands out pages, and
 //! lets go when the target says that it owns the session.
 
+use std::time::Duration;
+
 use tokio::time::Instant;
 
 use super::{Failure, Node, Outcome};
@@ -9,6 +11,13 @@ use crate::peers::messages::{MigrateCall, MoveAnswer, OpenAnswer};
 use crate::protocol::{self, Event, Refusal, Reply};
 use crate::session::{NodeName, Page, Record, SessionId};
 use crate::store::Durability;
+
+/// Pages of a copy are put together until they have so many bytes.
+const WORTH_A_CALL: usize = 512 * 1024;
+
+/// A copy takes no more than every other moment of a node that serves requests: after a
+/// page it rests as long as the page has taken, but no longer than this.
+const MOST_PAUSE: Duration = Duration::from_millis(4);
 
 impl Node {
     fn meant_for_target(&self, from: &NodeName, call: &MigrateCall) -> Outcome<()> {
@@ -28,12 +37,15 @@ impl Node {
         // a target may be silent.
         let answering = self.local.answering(call.nonce);
         let places = self.may_leave(from, &call.session, call.nonce).await?;
-        self.step(&call.session, &event, Durability::Synced).await?;
+        // How large it is need not be known to the byte: it is looked up meanwhile.
+        let agreed = self.step(&call.session, &event, Durability::Synced);
+        let (agreed, snapshot) = tokio::join!(agreed, self.snapshot(&call.session));
+        agreed?;
         self.local.heard(&call.session, call.nonce);
         self.moves.leaves(&call.session, call.nonce, places);
         drop(answering);
         reach("source.agreed").await;
-        let snapshot = self.snapshot(&call.session).await?;
+        let snapshot = snapshot?;
         Ok(OpenAnswer {
             bytes: snapshot.bytes,
             fields: snapshot.fields,
@@ -49,11 +61,27 @@ impl Node {
         self.meant_for_target(from, call)?;
         self.local.heard(&call.session, call.nonce);
         reach(if call.cursor.is_none() { "source.copy" } else { "source.copying" }).await;
-        let cursor = call.cursor.as_deref();
-        let copy = self.recovered(|| self.store.copy(&call.session, call.nonce, cursor));
-        let page = self.page(copy).await?;
+        let (began, serves) = (Instant::now(), self.has_requests());
+        let mut page = self.copied(call, call.cursor.as_deref()).await?;
+        // While nobody else wants anything of this node, larger pages are quicker.
+        while !serves
+            && page.size() < WORTH_A_CALL
+            && page.copied.as_ref().is_some_and(|copied| !copied.walked)
+            && let Some(cursor) = page.next.take()
+        {
+            let next = self.copied(call, Some(&cursor)).await?;
+            page.append(next);
+        }
+        if serves {
+            tokio::time::sleep(began.elapsed().min(MOST_PAUSE)).await;
+        }
         self.local.heard(&call.session, call.nonce);
-        Ok(page?)
+        Ok(page)
+    }
+
+    async fn copied(&self, call: &MigrateCall, cursor: Option<&str>) -> Outcome<Page> {
+        let copy = self.recovered(|| self.store.copy(&call.session, call.nonce, cursor));
+        Ok(self.page(copy).await??)
     }
 
     /// `migrate-session`, phase `freeze`: stops writes at the first page, then
@@ -81,18 +109,30 @@ impl Node {
     async fn freeze_in_turn(&self, session: &SessionId, call: &MigrateCall) -> Outcome<()> {
         let until = Instant::now() + self.config.freeze_wait;
         let place = self.lines.stand(session);
-        let mut pause = std::time::Duration::from_millis(1);
+        let mut pause = Duration::from_millis(1);
+        let mut waits = false;
         loop {
             let changed = place.changed();
             let left = until.saturating_duration_since(Instant::now());
-            let now = self.store.clock_of(session).await?;
-            let wait_until = now + u64::try_from(left.as_millis()).unwrap_or(0);
+            // Mostly nobody is in the way, and no deadline is needed.
+            let wait_until = match waits {
+                false => 0,
+                true => {
+                    let now = self.store.clock_of(session).await?;
+                    now + u64::try_from(left.as_millis()).unwrap_or(0)
+                }
+            };
             let event = Event::Freeze { nonce: call.nonce, wait_until };
             let began = Instant::now();
             // A forgotten freeze is made good by the intent: no need to wait for the disk.
             match self.step(session, &event, Durability::Eventual).await? {
                 Reply::FreezeWaits if left.is_zero() => {
                     return Err(Failure::Busy { retry_after: self.config.freeze_wait });
+                }
+                // It says so at once, with a deadline.
+                Reply::FreezeWaits if !waits => {
+                    waits = true;
+                    continue;
                 }
                 Reply::FreezeWaits => {}
                 Reply::Changed => {
@@ -103,7 +143,7 @@ impl Node {
             }
             self.local.heard(session, call.nonce);
             let _ = tokio::time::timeout(pause.min(left), changed).await;
-            pause = (pause * 2).min(std::time::Duration::from_millis(20));
+            pause = (pause * 2).min(Duration::from_millis(20));
         }
     }
 

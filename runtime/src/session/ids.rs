@@ -170,13 +170,19 @@ text_id!(
 macro_rules! random_id {
     ($(#[$doc:meta])* $name:ident, $what:literal) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        #[serde(try_from = "String", into = "String")]
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+        #[serde(try_from = "String")]
         pub struct $name(pub u128);
+
+        impl Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(hex(self.0, &mut [0; 32]))
+            }
+        }
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, "{:032x}", self.0)
+                f.write_str(hex(self.0, &mut [0; 32]))
             }
         }
 
@@ -211,6 +217,16 @@ macro_rules! random_id {
             }
         }
     };
+}
+
+/// 32 digits. Every token has them, and to format a number takes several times as long.
+fn hex(id: u128, digits: &mut [u8; 32]) -> &str {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    for (pair, byte) in digits.chunks_exact_mut(2).zip(id.to_be_bytes()) {
+        pair[0] = DIGITS[usize::from(byte >> 4)];
+        pair[1] = DIGITS[usize::from(byte & 15)];
+    }
+    std::str::from_utf8(digits).unwrap_or_default()
 }
 
 random_id!(
@@ -276,8 +292,10 @@ mod tests {
 
     #[test]
     fn random_ids_survive_their_text() {
-        let id = Incarnation(0x1f);
-        assert_eq!(id.to_string().parse::<Incarnation>(), Ok(id));
+        for id in [0, 0x1f, 0xfedc_ba98_7654_3210, u128::MAX].map(Incarnation) {
+            assert_eq!(id.to_string(), format!("{:032x}", id.0));
+            assert_eq!(id.to_string().parse::<Incarnation>(), Ok(id));
+        }
         assert!("1f".parse::<Incarnation>().is_err());
         assert!("+0000000000000000000000000000001".parse::<Incarnation>().is_err());
     }

@@ -1,5 +1,7 @@
 //! Pages of a session on the wire, and the draft's `SessionData`.
 
+use std::collections::BTreeSet;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -169,6 +171,21 @@ impl Page {
         read(&plain)
     }
 
+    /// Adds the page that follows, so that both travel as one.
+    pub fn append(&mut self, next: Self) {
+        if !self.removed.is_empty() {
+            // A reader sets fields before it removes some.
+            let back: BTreeSet<&str> = next.fields.iter().map(|(field, _)| &**field).collect();
+            self.removed.retain(|field| !back.contains(&**field));
+        }
+        self.fields.extend(next.fields);
+        self.removed.extend(next.removed);
+        self.window.extend(next.window);
+        self.outbox.extend(next.outbox);
+        (self.next, self.copied) = (next.next, next.copied);
+        (self.oldest, self.totals) = (next.oldest, next.totals);
+    }
+
     /// Bytes that it brings, about.
     pub fn size(&self) -> usize {
         let fields = self.fields.iter().map(|(field, content)| field.len() + content.len());
@@ -285,6 +302,36 @@ mod tests {
             small[last] ^= 1;
             assert!(Page::decode(&small).is_err());
         }
+    }
+
+    #[test]
+    fn g2_pages_put_together_bring_what_each_would() {
+        let field = |name: &str, content: &'static str| (name.to_owned(), content.into());
+        let first = Page {
+            first: true,
+            fields: vec![field("a", "1"), field("b", "1")],
+            removed: vec!["gone".into(), "back".into()],
+            next: Some("1".into()),
+            ..Page::default()
+        };
+        let second = Page {
+            fields: vec![field("b", "2"), field("back", "2")],
+            removed: vec!["a".into()],
+            next: Some("2".into()),
+            ..Page::default()
+        };
+        let brought = |pages: &[&Page]| {
+            let mut map = FieldMap::new();
+            for page in pages {
+                map.extend(page.fields.iter().cloned());
+                page.removed.iter().for_each(|field| drop(map.remove(field)));
+            }
+            map
+        };
+        let mut both = first.clone();
+        both.append(second.clone());
+        assert_eq!(brought(&[&both]), brought(&[&first, &second]));
+        assert_eq!((both.first, both.next), (true, second.next));
     }
 
     #[test]

@@ -47,7 +47,10 @@ impl Core {
         if seen.session.bytes > request.inline_max || seen.touched.elapsed() >= TOUCH {
             return Ok(None);
         }
-        let current = self.is_current(session, &seen.session).await?;
+        let current = match self.watched(session, &seen).await {
+            Some(current) => current,
+            None => self.is_current(session, &seen.session).await?,
+        };
         Ok(current.then(|| Begun::Run(seen.session.clone())))
     }
 
@@ -118,7 +121,7 @@ impl Core {
             Ok(BEFORE) => Ok(Some(Committed::AlreadyCommitted)),
             Ok(_) => {
                 let touched = touched.unwrap_or_else(Instant::now);
-                self.see(session, Seen { session: after, touched, lease: None });
+                self.see(session, Seen::new(after, touched, None));
                 Ok(Some(Committed::Applied))
             }
             Err(error) => Err(error),

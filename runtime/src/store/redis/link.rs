@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use redis::aio::{
-    ConnectionLike, ConnectionManager, ConnectionManagerConfig, MultiplexedConnection,
+    AsyncPushSender, ConnectionLike, ConnectionManager, ConnectionManagerConfig,
+    MultiplexedConnection,
 };
-use redis::{Client, Cmd, Pipeline, RedisError, RedisResult, Value};
+use redis::{Client, Cmd, Pipeline, ProtocolVersion, RedisError, RedisResult, Value};
 
 use super::options::RedisOptions;
 use crate::store::{StoreError, StoreResult};
@@ -81,7 +82,7 @@ impl Link {
 }
 
 /// A connection to one process of Redis: when that ends, so does this.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Tie {
     connection: MultiplexedConnection,
     timeout: Duration,
@@ -102,6 +103,29 @@ impl Tie {
         // The handshake is part of it: a server that hangs accepts and says nothing.
         let connection = in_time(options.connect_timeout * 2, opening).await?;
         Ok(Self { connection, timeout: options.sync_timeout, clustered })
+    }
+
+    /// One over which the server says what has changed of what was read over it
+    /// (`CLIENT TRACKING`). `said` hears that before any answer that came later.
+    pub(super) async fn watching(
+        client: &Client,
+        options: &RedisOptions,
+        said: impl AsyncPushSender,
+    ) -> StoreResult<Self> {
+        let address = client.get_connection_info().clone();
+        let settings = address.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
+        let client = Client::open(address.set_redis_settings(settings));
+        let client = client.map_err(|error| failure(&error))?;
+        let config = redis::AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(options.connect_timeout))
+            .set_response_timeout(None)
+            .set_push_sender(said);
+        let opening = client.get_multiplexed_async_connection_with_config(&config);
+        let connection = in_time(options.connect_timeout * 2, opening).await?;
+        let tie = Self { connection, timeout: options.response_timeout, clustered: false };
+        let mut tracking = redis::cmd("CLIENT");
+        tie.call(tracking.arg("TRACKING").arg("ON")).await?;
+        Ok(tie)
     }
 
     pub(super) fn is_clustered(&self) -> bool {

@@ -2,7 +2,9 @@
 //!
 //! - `requests`: begin, commit and reads, one script each, one round trip
 //! - `at_once`: requests in sessions that this process has seen
-//! - `together`: requests that arrive at the same time ask in one call
+//! - `together`: requests that arrive at the same time ask in one call, as `gather` lets
+//!   them
+//! - `watched`: reads that ask whether anything has changed
 //! - `recent`, `pointers`: what this process has seen, so that the store need not say it again
 //! - `steps`: protocol steps: load, decide in Rust, write if nothing changed
 //! - `pages`: copy, export and stage
@@ -23,6 +25,7 @@ mod address;
 mod at_once;
 mod cluster;
 mod encode;
+mod gather;
 mod index;
 mod keys;
 mod link;
@@ -43,6 +46,7 @@ mod steps;
 mod sync;
 mod together;
 mod walk;
+mod watched;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
@@ -64,6 +68,7 @@ use self::scripts::{Script, Scripts};
 use self::servers::{Door, Servers};
 use self::shard::Shard;
 use self::together::Together;
+use self::watched::Watcher;
 use super::{
     BeginRequest, Begun, Commit, Committed, Counts, Durability, Promise, Read, ReadGuard, Resident,
     Session, SessionStore, Snapshot, Staged, StoreError, StoreResult, StoreScope, Walked,
@@ -105,6 +110,7 @@ struct Core {
     appeared: Appeared,
     pointers: Pointers,
     together: Together,
+    watcher: Watcher,
     recent: Recent<Arc<Seen>>,
 }
 
@@ -179,6 +185,7 @@ impl RedisStore {
             appeared: Appeared::default(),
             pointers: Pointers::default(),
             together: Together::default(),
+            watcher: Watcher::default(),
             recent: Recent::new(RECENT_BYTES),
             options,
             scope,

@@ -13,8 +13,11 @@ use crate::session::{Millis, Nonce, Page, RequestId, SessionId};
 use crate::store::cursor::{Cursor, Section};
 use crate::store::{Staged, StoreResult};
 
-/// Enough for a page: the script that reads it holds all requests up meanwhile.
+/// Enough for a page of a frozen session, whose requests wait anyway.
 const ENOUGH: usize = 512 * 1024;
+/// The same of one that is served meanwhile: the script that reads it holds all requests
+/// up, and so does the one that writes it elsewhere.
+const LITTLE: usize = 128 * 1024;
 
 /// Most fields, entries and messages of a page, for the same reason.
 const FIELDS: usize = 1000;
@@ -38,7 +41,7 @@ impl Core {
             }
             None => cmd.arg("").arg("").arg(0).arg(0).arg("0"),
         };
-        cmd.arg(ENOUGH).arg(PAGE_BYTES).arg(FIELDS);
+        cmd.arg(if frozen { ENOUGH } else { LITTLE }).arg(PAGE_BYTES).arg(FIELDS);
         cmd
     }
 

@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::Core;
+use super::gather::Gather;
 use super::recent::Recent;
 use super::reply;
 use super::scripts::Script;
@@ -44,20 +45,15 @@ struct Pointer {
 #[derive(Debug)]
 pub(super) struct Pointers {
     known: Recent<Pointer>,
-    asking: Mutex<Asking>,
-}
-
-/// Those who wait for the next answer, and what the last one was.
-#[derive(Debug, Default)]
-struct Asking {
-    waiting: Vec<oneshot::Sender<StoreResult<Turn>>>,
-    under_way: bool,
-    last: Option<Turn>,
+    /// Those who want to know the turn.
+    asking: Gather<oneshot::Sender<StoreResult<Turn>>>,
+    /// As it was said last.
+    last: Mutex<Option<Turn>>,
 }
 
 impl Default for Pointers {
     fn default() -> Self {
-        Self { known: Recent::new(MOST), asking: Mutex::default() }
+        Self { known: Recent::new(MOST), asking: Gather::new(1), last: Mutex::default() }
     }
 }
 
@@ -73,7 +69,7 @@ impl Core {
     }
 
     /// A script, not a command: after a restart it is not known (NOSCRIPT).
-    fn turn_call(&self) -> Cmd {
+    pub(super) fn turn_call(&self) -> Cmd {
         let mut cmd = self.scripts.start(Script::Turn, 1, 64);
         cmd.arg(self.keys.turn());
         cmd
@@ -97,7 +93,7 @@ impl Core {
             return Ok(None);
         };
         // If it is outdated for sure, it is read anew right away.
-        let last = self.pointers.asking.lock().last.clone();
+        let last = self.pointers.last.lock().clone();
         if turn.is_some() && turn == last && turn == Some(self.turn(shard).await?) {
             let since = u64::try_from(at.1.elapsed().as_millis()).unwrap_or(0);
             return Ok(Some(Begun::Other { slot: Slot::clone(&slot), now: at.0 + since }));
@@ -117,7 +113,7 @@ impl Core {
             return Ok(None);
         }
         let turn: Option<Turn> = (unchanged && !turn.is_empty()).then(|| turn.into());
-        self.pointers.asking.lock().last.clone_from(&turn);
+        self.pointers.last.lock().clone_from(&turn);
         let pointer = Pointer { slot: Arc::new(slot.clone()), at: (now, Instant::now()), turn };
         self.pointers.known.put(session, pointer, 1);
         Ok(Some(Begun::Other { slot, now }))
@@ -126,12 +122,9 @@ impl Core {
     /// The turn that the store has at some moment after this call.
     async fn turn(&self, shard: &Arc<Shard>) -> StoreResult<Turn> {
         let (sender, receiver) = oneshot::channel();
-        let first = {
-            let mut asking = self.pointers.asking.lock();
-            asking.waiting.push(sender);
-            !std::mem::replace(&mut asking.under_way, true)
-        };
-        if first && let Some(core) = self.this.upgrade() {
+        if self.pointers.asking.join(sender)
+            && let Some(core) = self.this.upgrade()
+        {
             let shard = Arc::clone(shard);
             tokio::spawn(async move { core.ask_for_turns(&shard).await });
         }
@@ -142,23 +135,14 @@ impl Core {
     /// Asks until nobody waits. Who comes while a question is under way is
     /// answered by the next one.
     async fn ask_for_turns(&self, shard: &Shard) {
-        loop {
-            // Whoever is about to ask joins in; alone, this takes no time.
-            tokio::task::yield_now().await;
-            let waiting = {
-                let mut asking = self.pointers.asking.lock();
-                asking.under_way = !asking.waiting.is_empty();
-                if !asking.under_way {
-                    return;
-                }
-                std::mem::take(&mut asking.waiting)
-            };
+        let mut asker = self.pointers.asking.asker();
+        while let Some(waiting) = asker.next(|_| true).await {
             let turn = match shard.link.call(&self.turn_call()).await {
                 Ok(turn) => reply::text(turn).map(Turn::from),
                 Err(error) => Err(error),
             };
             if let Ok(turn) = &turn {
-                self.pointers.asking.lock().last = Some(turn.clone());
+                *self.pointers.last.lock() = Some(turn.clone());
             }
             for one in waiting {
                 let _ = one.send(turn.clone());

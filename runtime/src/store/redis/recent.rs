@@ -12,6 +12,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use super::watched::Watch;
 use crate::session::fields::{self, FieldMap};
 use crate::session::{LeaseId, SessionId};
 use crate::store::{Commit, Session};
@@ -63,6 +64,13 @@ impl<T: Clone> Recent<T> {
         Some(answer)
     }
 
+    /// The same without counting as a use.
+    pub(super) fn peek(&self, session: &SessionId) -> Option<T> {
+        let shard = self.shard(session).lock();
+        let (found, _) = shard.young.get(session).or_else(|| shard.old.get(session))?;
+        Some(found.clone())
+    }
+
     pub(super) fn put(&self, session: &SessionId, what: T, weight: usize) {
         let mut shard = self.shard(session).lock();
         shard.old.remove(session);
@@ -92,7 +100,7 @@ impl<T> Shard<T> {
 }
 
 /// A session in one state, with its data.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct Seen {
     pub(super) session: Session,
     /// When the store was last told of a use.
@@ -100,6 +108,8 @@ pub(super) struct Seen {
     /// Who took the lease in this very state, if that is how it was seen: what a commit
     /// under it leaves is known. Another look may be older than the lease.
     pub(super) lease: Option<LeaseId>,
+    /// Whether the store says when it changes.
+    pub(super) watch: Watch,
 }
 
 /// A session with more fields is asked for each time: to copy it costs as much.
@@ -108,6 +118,10 @@ const MOST_FIELDS: usize = 64;
 const MOST_BYTES: u64 = 256 * 1024;
 
 impl Seen {
+    pub(super) fn new(session: Session, touched: Instant, lease: Option<LeaseId>) -> Self {
+        Self { session, touched, lease, watch: Watch::default() }
+    }
+
     pub(super) fn is_small(&self) -> bool {
         let few = self.session.data.as_ref().is_some_and(|data| data.len() <= MOST_FIELDS);
         few && self.session.bytes <= MOST_BYTES

@@ -198,7 +198,8 @@ impl Core {
         }
     }
 
-    async fn loaded(&self, tie: &Tie) -> StoreResult<bool> {
+    /// Whether the process knows all scripts: it was recovered.
+    pub(super) async fn loaded(&self, tie: &Tie) -> StoreResult<bool> {
         Scripts::all_exist(tie.call(&self.scripts.exists()).await?)
     }
 

@@ -133,7 +133,7 @@ impl Core {
                 if state == 'O' && run.data.is_some() {
                     let lease = (request.ask.access == Access::Write).then_some(request.ask.lease);
                     let state = Session { created: false, ..run.clone() };
-                    self.see(session, Seen { session: state, touched: Instant::now(), lease });
+                    self.see(session, Seen::new(state, Instant::now(), lease));
                 }
                 Ok(Begun::Run(run))
             }
@@ -169,7 +169,7 @@ impl Core {
             && let Some(seen) = seen
             && let Some((after, _)) = after(&seen.session, commit)
         {
-            self.see(session, Seen { session: after, touched: seen.touched, lease: None });
+            self.see(session, Seen::new(after, seen.touched, None));
         }
         Ok(committed)
     }

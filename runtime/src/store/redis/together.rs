@@ -1,15 +1,12 @@
 //! Requests whose process knows the data ask the store whether it still holds, all
-//! that arrive at the same time in one call.
-//!
-//! While a call is under way the next ones gather, so that nobody waits for more to
-//! come, and the busier the store is the more share one call. In a cluster sessions
-//! lie in different slots, and each asks alone.
+//! that arrive at the same time in one call. In a cluster sessions lie in different
+//! slots, and each asks alone.
 
-use parking_lot::Mutex;
 use redis::Cmd;
 use tokio::sync::oneshot;
 
 use super::Core;
+use super::gather::Gather;
 use super::keys::SessionKeys;
 use super::reply::{self, Parts};
 use super::requests::millis;
@@ -21,6 +18,8 @@ use crate::store::{StoreError, StoreResult};
 
 /// At most so many in one call, which holds up the store's other callers.
 const MOST: usize = 64;
+/// At most so many calls are under way.
+const MOST_CALLS: usize = 2;
 /// And about so many bytes.
 const MOST_BYTES: usize = 256 * 1024;
 
@@ -37,16 +36,18 @@ pub(super) struct Question {
     ends: Vec<usize>,
 }
 
-/// Those who wait for the next call.
-#[derive(Debug, Default)]
-struct Gathering {
-    waiting: Vec<(Question, oneshot::Sender<StoreResult<Said>>)>,
-    under_way: bool,
-}
+/// A question, and who wants to know.
+type Asked = (Question, oneshot::Sender<StoreResult<Said>>);
 
 /// Lets many ask together.
-#[derive(Debug, Default)]
-pub(super) struct Together(Mutex<Gathering>);
+#[derive(Debug)]
+pub(super) struct Together(Gather<Asked>);
+
+impl Default for Together {
+    fn default() -> Self {
+        Self(Gather::new(MOST_CALLS))
+    }
+}
 
 impl Question {
     /// `size` is about how many bytes of arguments follow.
@@ -88,37 +89,21 @@ impl Core {
             return said(self.at(session).call(&call).await?)?.pop().ok_or_else(no_answer);
         };
         let (sender, receiver) = oneshot::channel();
-        let first = {
-            let mut gathering = self.together.0.lock();
-            gathering.waiting.push((question, sender));
-            !std::mem::replace(&mut gathering.under_way, true)
-        };
-        if first && let Some(core) = self.this.upgrade() {
+        if self.together.0.join((question, sender))
+            && let Some(core) = self.this.upgrade()
+        {
             let shard = shard.clone();
             tokio::spawn(async move { core.ask_together(&shard).await });
         }
-        let late = || StoreError::Unavailable("no answer from Redis in time".to_owned());
-        let answer = tokio::time::timeout(self.options.response_timeout * 2, receiver).await;
-        answer.map_err(|_| late())?.map_err(|_| late())?
+        // Each call is bounded in time, and whoever makes it leaves nobody waiting.
+        let ended = || StoreError::Unavailable("the process is ending".to_owned());
+        receiver.await.map_err(|_| ended())?
     }
 
     /// Asks until nobody waits.
     async fn ask_together(&self, shard: &Shard) {
-        let asking = Asking(&self.together);
-        loop {
-            // Whoever is about to ask joins in; alone, this takes no time.
-            tokio::task::yield_now().await;
-            let asked = {
-                let mut gathering = self.together.0.lock();
-                let asked = gathering.take();
-                gathering.under_way = !asked.is_empty();
-                asked
-            };
-            if asked.is_empty() {
-                // Whoever came since has somebody else who asks.
-                std::mem::forget(asking);
-                return;
-            }
+        let mut asker = self.together.0.asker();
+        while let Some(asked) = asker.next(fits()).await {
             let call = self.together_call(asked.iter().map(|(question, _)| question));
             match shard.link.call(&call).await.and_then(said) {
                 Ok(said) if said.len() == asked.len() => {
@@ -128,9 +113,8 @@ impl Core {
                 }
                 answer => {
                     let error = answer.err().unwrap_or_else(no_answer);
-                    // Who waits for the next call waited as long: it would not fare better.
-                    let waiting = std::mem::take(&mut self.together.0.lock().waiting);
-                    for (_, asker) in asked.into_iter().chain(waiting) {
+                    // Who waits for the next call waited as long.
+                    for (_, asker) in asked.into_iter().chain(asker.rest()) {
                         let _ = asker.send(Err(error.clone()));
                     }
                 }
@@ -153,29 +137,13 @@ impl Core {
     }
 }
 
-/// Somebody asks for those who wait. Should that end before its time, the next one to
-/// come asks again, and nobody waits in vain.
-struct Asking<'a>(&'a Together);
-
-impl Drop for Asking<'_> {
-    fn drop(&mut self) {
-        *self.0.0.lock() = Gathering::default();
-    }
-}
-
-impl Gathering {
-    /// The first of those who wait, as many as one call takes.
-    fn take(&mut self) -> Vec<(Question, oneshot::Sender<StoreResult<Said>>)> {
-        self.waiting.retain(|(_, asker)| !asker.is_closed());
-        let mut bytes = 0;
-        let fits = |(question, _): &&(Question, _)| {
-            let first = bytes == 0;
-            bytes += question.bytes();
-            first || bytes <= MOST_BYTES
-        };
-        let count = self.waiting.iter().take(MOST).take_while(fits).count();
-        let left = self.waiting.split_off(count);
-        std::mem::replace(&mut self.waiting, left)
+/// Counts what goes into one call.
+fn fits() -> impl FnMut(&Asked) -> bool {
+    let (mut count, mut bytes) = (0, 0);
+    move |(question, _)| {
+        count += 1;
+        bytes += question.bytes();
+        count <= MOST && bytes <= MOST_BYTES
     }
 }
 
@@ -200,21 +168,21 @@ mod tests {
         question
     }
 
-    #[test]
-    fn a_call_is_bounded_in_number_and_bytes_and_takes_at_least_one() {
-        let mut gathering = Gathering::default();
+    #[tokio::test]
+    async fn a_call_is_bounded_in_number_and_bytes_and_takes_at_least_one() {
+        let gather = Gather::new(1);
         let mut receivers = Vec::new();
         let sizes = [MOST_BYTES * 2, 10, MOST_BYTES].into_iter().chain(vec![10; MOST + 1]);
         for bytes in sizes {
             let (sender, receiver) = oneshot::channel();
-            gathering.waiting.push((question(bytes), sender));
+            let _ = gather.join((question(bytes), sender));
             receivers.push(receiver);
         }
         let mut counts = Vec::new();
-        while !gathering.waiting.is_empty() {
-            counts.push(gathering.take().len());
+        let mut asker = gather.asker();
+        while let Some(asked) = asker.next(fits()).await {
+            counts.push(asked.len());
         }
         assert_eq!(counts, [1, 1, 1, MOST, 1]);
-        assert!(gathering.take().is_empty());
     }
 }
