@@ -9,8 +9,8 @@ use super::locate::Hint;
 use super::{Failure, Node, Outcome};
 use crate::protocol::{self, Access, Begin, BeginAsk, Busy};
 use crate::session::{
-    Epoch, Incarnation, LeaseId, Life, Millis, NodeName, RequestId, SessionId, SessionToken,
-    WindowEntry,
+    Epoch, Incarnation, LeaseId, Life, Millis, NodeName, Record, RequestId, SessionId,
+    SessionToken, WindowEntry,
 };
 use crate::store::{BeginRequest, Begun, Session, StoreError};
 
@@ -42,7 +42,9 @@ pub(super) enum Entered {
 
 /// What a turn of the loop learned for the next.
 #[derive(Default)]
-struct Learned {
+struct Learned<'a> {
+    /// The session of another home that the request found here first.
+    met: Option<&'a SessionToken>,
     /// The source of the arrival under this epoch is quiet.
     quiet: Option<Epoch>,
     /// A token's hint was followed, and led to creating here.
@@ -56,7 +58,9 @@ struct Learned {
 impl Node {
     pub(super) async fn enter(&self, entering: &Entering<'_>, line: &Line) -> Outcome<Entered> {
         let mut pause = Duration::from_millis(1);
-        let mut learned = Learned { create: self.creates_at_once(entering), ..Learned::default() };
+        let met = line.met();
+        let create = met.is_none() && self.creates_at_once(entering);
+        let mut learned = Learned { met, create, ..Learned::default() };
         loop {
             let changed = line.changed();
             let request = self.begin_request(entering, &learned);
@@ -87,8 +91,12 @@ impl Node {
                     return Ok(Entered::Replay { entry, token });
                 }
                 Ok(Begun::Other { slot, now }) => {
+                    if let Some(record) = &slot.record {
+                        learned.met = self.meets(line, self.token_of(entering.session, record));
+                        learned.create &= learned.met.is_none();
+                    }
                     let (_, outcome) = protocol::begin(&slot, self.here(), now, &request.ask);
-                    let epoch = slot.record.as_ref().map_or(0, crate::session::Record::epoch);
+                    let epoch = slot.record.as_ref().map_or(0, Record::epoch);
                     match Box::pin(self.not_now(entering, &mut learned, outcome, epoch, now))
                         .await?
                     {
@@ -115,7 +123,7 @@ impl Node {
         self.local.reads_go_on(session, self.config.leaving_reads)
     }
 
-    fn begin_request(&self, entering: &Entering<'_>, learned: &Learned) -> BeginRequest {
+    fn begin_request(&self, entering: &Entering<'_>, learned: &Learned<'_>) -> BeginRequest {
         let frozen_reads = entering.access == Access::Read && self.reads_go_on(entering.session);
         BeginRequest {
             ask: BeginAsk {
@@ -135,7 +143,7 @@ impl Node {
     async fn not_now(
         &self,
         entering: &Entering<'_>,
-        learned: &mut Learned,
+        learned: &mut Learned<'_>,
         outcome: Begin,
         epoch: Epoch,
         now: Millis,
@@ -209,9 +217,9 @@ impl Node {
     async fn unknown(
         &self,
         entering: &Entering<'_>,
-        learned: &mut Learned,
+        learned: &mut Learned<'_>,
     ) -> Outcome<Option<Entered>> {
-        if let Some(token) = self.elsewhere(entering) {
+        if let Some(token) = self.elsewhere(entering).or_else(|| self.met(learned)) {
             let to = match self.follow_hint(token).await {
                 Hint::At(place) => place,
                 Hint::Home(home) if home == *self.here() => {
@@ -236,16 +244,40 @@ impl Node {
         }
     }
 
-    /// The token, if it means a session of another home than the one that is here, or was:
-    /// both have the same id, and the request is none of this one's.
+    /// The session that the request means, if its home is another than the one that is here,
+    /// or was: both have the same id, and the request is none of this one's.
     fn means_another<'a>(
         &self,
         entering: &Entering<'a>,
-        learned: &Learned,
+        learned: &Learned<'a>,
         here: &Life,
     ) -> Option<&'a SessionToken> {
-        self.elsewhere(entering)
-            .filter(|token| !learned.void && token.proprietary_location != here.home)
+        let means = match self.elsewhere(entering) {
+            // The session that was met may have its home here by now (ADR 22).
+            None if here.home == *self.here() => None,
+            None => self.met(learned),
+            token => token,
+        };
+        means.filter(|token| !learned.void && token.proprietary_location != here.home)
+    }
+
+    /// A request that says no more than an id keeps to the session that it finds here first:
+    /// another one of that id may come while it waits (ADR 28).
+    pub(super) fn meets<'a>(
+        &self,
+        line: &'a Line,
+        token: SessionToken,
+    ) -> Option<&'a SessionToken> {
+        // What has its home here stays known here, for as long as there is any.
+        match token.proprietary_location == *self.here() {
+            true => line.met(),
+            false => Some(line.meets(token)),
+        }
+    }
+
+    /// What the request found here first, if its home is in the tree still.
+    fn met<'a>(&self, learned: &Learned<'a>) -> Option<&'a SessionToken> {
+        learned.met.filter(|met| self.topology().node(&met.proprietary_location).is_some())
     }
 
     /// Whether the request is meant for a session of another home than this one.
@@ -257,7 +289,7 @@ impl Node {
     async fn find_another(
         &self,
         token: &SessionToken,
-        learned: &mut Learned,
+        learned: &mut Learned<'_>,
     ) -> Outcome<Option<Entered>> {
         let to = match self.follow_hint(token).await {
             Hint::At(place) => place,
@@ -273,7 +305,7 @@ impl Node {
         Ok(Some(Entered::Redirect { to, token: None }))
     }
 
-    fn allow_creation(&self, entering: &Entering<'_>, learned: &mut Learned) -> Outcome<()> {
+    fn allow_creation(&self, entering: &Entering<'_>, learned: &mut Learned<'_>) -> Outcome<()> {
         if entering.creates == Creates::AtEntry && !self.is_entry() {
             return Err(self.unknown_session());
         }

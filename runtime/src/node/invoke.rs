@@ -193,6 +193,7 @@ impl Node {
                     if Instant::now() >= until {
                         return Err(self.still_busy());
                     }
+                    self.meets(&line, token);
                 }
                 Err(error) => return Ok(self.failed(error, token)),
                 Ok(response) => return Ok(Answer::Response { response, token, replayed: false }),

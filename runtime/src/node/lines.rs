@@ -2,15 +2,15 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, OwnedMutexGuard};
 use tokio::time::{Instant, timeout_at};
 
-use crate::session::SessionId;
+use crate::session::{SessionId, SessionToken};
 
 const SHARDS: usize = 64;
 
@@ -36,6 +36,7 @@ pub(super) struct Place {
     lines: Arc<Lines>,
     session: SessionId,
     line: Arc<Line>,
+    met: OnceLock<SessionToken>,
 }
 
 /// It is this request's turn, until this is dropped.
@@ -67,7 +68,7 @@ impl Lines {
     /// Steps into the session's line.
     pub(super) fn stand(self: &Arc<Self>, session: &SessionId) -> Place {
         let line = Arc::clone(self.shard(session).lock().entry(session.clone()).or_default());
-        Place { lines: Arc::clone(self), session: session.clone(), line }
+        Place { lines: Arc::clone(self), session: session.clone(), line, met: OnceLock::new() }
     }
 
     /// Wakes everybody who waits for the session's record to change.
@@ -92,6 +93,17 @@ impl Place {
         let turn = timeout_at(until, Arc::clone(&self.line.turn).lock_owned()).await;
         drop(waiting);
         turn.map(|guard| Turn { _guard: guard }).map_err(|_| NoTurn::Late)
+    }
+
+    /// Of several sessions of this id, the one that this request found here first, and
+    /// where it was.
+    pub(super) fn met(&self) -> Option<&SessionToken> {
+        self.met.get()
+    }
+
+    /// A session was found here; the first one counts.
+    pub(super) fn meets(&self, token: SessionToken) -> &SessionToken {
+        self.met.get_or_init(|| token)
     }
 
     /// Ends when this process changes the record, counted from this call on.

@@ -2,6 +2,7 @@
 //! loses or changes.
 
 mod lagging;
+mod one_id;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
@@ -56,8 +57,14 @@ async fn write((): &(), request: Request, db: &mut EdgeDb) -> Handled<Response> 
     Ok(Response::text("written"))
 }
 
+async fn read_slowly((): &(), request: Request, db: &ReadDb) -> Handled<Response> {
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    read(&(), request, db).await
+}
+
 fn log() -> Function {
-    Function::routes(()).on("GET /log", read).on("POST /log", write).into()
+    let log = Function::routes(()).on("GET /log", read).on("POST /log", write);
+    log.on("GET /slowly", read_slowly).into()
 }
 
 /// Whether a call from one node to another is lost.
@@ -71,6 +78,7 @@ struct Tree {
     stores: BTreeMap<NodeName, Arc<Lagging>>,
     nodes: Mutex<BTreeMap<NodeName, Node>>,
     loses: Mutex<Loses>,
+    silent: Mutex<Option<NodeName>>,
     changes: Mutex<Changes>,
     this: Weak<Self>,
 }
@@ -89,6 +97,11 @@ impl Peers for Wire {
         let tree = self.1.upgrade().unwrap();
         if (tree.loses.lock())(&self.0, &call) {
             return Err(super::calls::unreachable(to, "it is lost".to_owned()));
+        }
+        let silent = tree.silent.lock().as_ref() == Some(to);
+        if silent {
+            tokio::time::sleep(call.timeout).await;
+            return Err(super::calls::unreachable(to, "it does not answer".to_owned()));
         }
         let answer = crate::testing::answer(&tree.node(to.as_str()), &self.0, call.clone()).await?;
         Ok((tree.changes.lock())(&call, answer))
@@ -111,6 +124,7 @@ impl Tree {
             stores: places.iter().map(store).collect(),
             nodes: Mutex::default(),
             loses: Mutex::new(Box::new(|_, _| false)),
+            silent: Mutex::default(),
             changes: Mutex::new(Box::new(|_, answer| answer)),
             this: this.clone(),
         });
