@@ -81,7 +81,7 @@ impl Node {
                     if entering.access == Access::Write {
                         self.release(entering.session, lease).await;
                     }
-                    match Box::pin(self.find_another(token, &mut learned)).await? {
+                    match Box::pin(self.find_another(token, &session.life, &mut learned)).await? {
                         Some(entered) => return Ok(entered),
                         None => self.still_busy(),
                     }
@@ -149,14 +149,10 @@ impl Node {
         now: Millis,
     ) -> Outcome<Option<Entered>> {
         // A pointer of another home's session leads away from the one that is meant.
-        let other = match &outcome {
-            Begin::Redirect { life, .. } | Begin::Expired { life, .. } => {
-                self.means_another(entering, learned, life)
-            }
-            _ => None,
-        };
-        if let Some(token) = other {
-            return self.find_another(token, learned).await;
+        if let Begin::Redirect { life, .. } | Begin::Expired { life, .. } = &outcome
+            && let Some(token) = self.means_another(entering, learned, life)
+        {
+            return self.find_another(token, life, learned).await;
         }
         match outcome {
             // It became free in between.
@@ -285,14 +281,20 @@ impl Node {
         self.means_another(entering, &Learned::default(), here).is_some()
     }
 
-    /// Where that other session is; `None` to wait, or to run here after all.
+    /// Where that other session is; `None` to wait, or to go by what is here after all.
     async fn find_another(
         &self,
         token: &SessionToken,
+        here: &Life,
         learned: &mut Learned<'_>,
     ) -> Outcome<Option<Entered>> {
         let to = match self.follow_hint(token).await {
             Hint::At(place) => place,
+            // Its life ended here: its home is taken out of the tree (ADR 22).
+            Hint::Here if here.home == *self.here() => {
+                learned.void = true;
+                return Ok(None);
+            }
             // It is on its way, or home has not heard yet.
             Hint::Here => return Ok(None),
             Hint::Home(home) if home == *self.here() => {

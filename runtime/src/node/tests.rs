@@ -4,6 +4,7 @@
 mod given_up;
 mod lagging;
 mod one_id;
+mod retired;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
@@ -19,7 +20,9 @@ use crate::function::{Function, Request, Response, Result as Handled};
 use crate::peers::messages::{DrainAction, DrainState, MigrateCall, Phase};
 use crate::peers::{PeerAnswer, PeerCall, PeerError, Peers};
 use crate::protocol::{Event, Refusal};
-use crate::session::{FunctionName, Life, NodeName, Nonce, Page, Pull, Record, SessionId};
+use crate::session::{
+    FunctionName, Life, NodeName, Nonce, Page, Pull, Record, SessionId, SessionToken,
+};
 use crate::store::{Durability, SessionStore, StoreScope, WindowLimits};
 use crate::topology::Topology;
 use lagging::Lagging;
@@ -161,10 +164,19 @@ impl Tree {
 
     /// What a client without a token is answered.
     async fn ask(&self, at: &str, request: impl Into<Request>) -> Outcome<Answer> {
+        self.ask_with(at, None, request).await
+    }
+
+    async fn ask_with(
+        &self,
+        at: &str,
+        token: Option<SessionToken>,
+        request: impl Into<Request>,
+    ) -> Outcome<Answer> {
         let call = Call {
             session: session(),
             request_id: None,
-            token: None,
+            token,
             from_peer: false,
             timeout: None,
             request: request.into(),
