@@ -1,5 +1,6 @@
 //! Into the session: run, replay, redirect, or wait.
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -9,8 +10,8 @@ use super::locate::Hint;
 use super::{Failure, Node, Outcome};
 use crate::protocol::{self, Access, Begin, BeginAsk, Busy};
 use crate::session::{
-    Epoch, Incarnation, LeaseId, Life, Millis, NodeName, RequestId, SessionId, SessionToken,
-    WindowEntry,
+    Epoch, Incarnation, LeaseId, Life, Millis, NodeName, Record, RequestId, SessionId,
+    SessionToken, WindowEntry,
 };
 use crate::store::{BeginRequest, Begun, Session, StoreError};
 
@@ -23,6 +24,21 @@ pub(super) enum Creates {
     Anywhere,
 }
 
+/// The session of another home that a request found here first, and where it was: the
+/// request keeps to it, for another one of its id may come while it waits (ADR 28).
+#[derive(Debug, Default)]
+pub(super) struct Met(OnceLock<SessionToken>);
+
+impl Met {
+    /// A session was found at `here`; the first one counts. What has its home here stays
+    /// known here, for as long as there is any.
+    pub(super) fn note(&self, token: SessionToken, here: &NodeName) {
+        if token.proprietary_location != *here {
+            let _ = self.0.set(token);
+        }
+    }
+}
+
 /// A request in front of its session.
 pub(super) struct Entering<'a> {
     pub session: &'a SessionId,
@@ -30,6 +46,7 @@ pub(super) struct Entering<'a> {
     pub request: Option<&'a RequestId>,
     pub token: Option<&'a SessionToken>,
     pub creates: Creates,
+    pub met: &'a Met,
     pub until: Instant,
 }
 
@@ -86,7 +103,8 @@ impl Node {
     }
 
     fn learned(&self, entering: &Entering<'_>) -> Learned {
-        Learned { create: self.creates_at_once(entering), ..Learned::default() }
+        let create = entering.met.0.get().is_none() && self.creates_at_once(entering);
+        Learned { create, ..Learned::default() }
     }
 
     /// One try; the inner error is why it has to be made again.
@@ -120,8 +138,12 @@ impl Node {
                 Ok(Ok(Entered::Replay { entry, token }))
             }
             Ok(Begun::Other { slot, now }) => {
+                if let Some(record) = &slot.record {
+                    entering.met.note(self.token_of(entering.session, record), self.here());
+                    learned.create &= entering.met.0.get().is_none();
+                }
                 let (_, outcome) = protocol::begin(&slot, self.here(), now, &request.ask);
-                let epoch = slot.record.as_ref().map_or(0, crate::session::Record::epoch);
+                let epoch = slot.record.as_ref().map_or(0, Record::epoch);
                 let entered = Box::pin(self.not_now(entering, learned, outcome, epoch, now));
                 Ok(entered.await?.ok_or_else(|| self.still_busy()))
             }
@@ -234,7 +256,7 @@ impl Node {
         entering: &Entering<'_>,
         learned: &mut Learned,
     ) -> Outcome<Option<Entered>> {
-        if let Some(token) = self.elsewhere(entering) {
+        if let Some(token) = self.elsewhere(entering).or_else(|| self.met(entering)) {
             let to = match self.follow_hint(token).await {
                 Hint::At(place) => place,
                 Hint::Home(home) if home == *self.here() => {
@@ -259,16 +281,27 @@ impl Node {
         }
     }
 
-    /// The token, if it means a session of another home than the one that is here, or was:
-    /// both have the same id, and the request is none of this one's.
+    /// The session that the request means, if its home is another than the one that is here,
+    /// or was: both have the same id, and the request is none of this one's.
     fn means_another<'a>(
         &self,
         entering: &Entering<'a>,
         learned: &Learned,
         here: &Life,
     ) -> Option<&'a SessionToken> {
-        self.elsewhere(entering)
-            .filter(|token| !learned.void && token.proprietary_location != here.home)
+        let means = match self.elsewhere(entering) {
+            // The session that was met may have its home here by now (ADR 22).
+            None if here.home == *self.here() => None,
+            None => self.met(entering),
+            token => token,
+        };
+        means.filter(|token| !learned.void && token.proprietary_location != here.home)
+    }
+
+    /// What the request found here first, if its home is in the tree still.
+    fn met<'a>(&self, entering: &Entering<'a>) -> Option<&'a SessionToken> {
+        let met = entering.met.0.get();
+        met.filter(|met| self.topology().node(&met.proprietary_location).is_some())
     }
 
     /// Whether the request is meant for a session of another home than this one.

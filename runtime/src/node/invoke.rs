@@ -7,7 +7,7 @@ use sha2::Digest as _;
 use tokio::time::Instant;
 
 use super::detached::Detached;
-use super::enter::{Creates, Entered, Entering};
+use super::enter::{Creates, Entered, Entering, Met};
 use super::lines::NoTurn;
 use super::run::store_failure;
 use super::{Failure, Node, Outcome};
@@ -40,13 +40,14 @@ impl Call {
     }
 
     /// A writing request in front of its session, for as long as it may wait.
-    pub(super) fn entering(&self, until: Instant) -> Entering<'_> {
+    pub(super) fn entering<'a>(&'a self, until: Instant, met: &'a Met) -> Entering<'a> {
         Entering {
             session: &self.session,
             access: Access::Write,
             request: self.request_id.as_ref(),
             token: self.token.as_ref(),
             creates: self.creates(),
+            met,
             until,
         }
     }
@@ -169,7 +170,7 @@ impl Node {
     /// runs again.
     async fn read(&self, mut call: Call, matched: &Matched) -> Outcome<Answer> {
         let until = Instant::now() + self.config.session_wait;
-        let mut id = call.request_id.clone();
+        let (mut id, met) = (call.request_id.clone(), Met::default());
         loop {
             let entering = Entering {
                 session: &call.session,
@@ -177,6 +178,7 @@ impl Node {
                 request: None,
                 token: call.token.as_ref(),
                 creates: call.creates(),
+                met: &met,
                 until,
             };
             let session = match self.enter_at_once(&entering).await? {
@@ -201,6 +203,7 @@ impl Node {
                     if Instant::now() >= until {
                         return Err(self.still_busy());
                     }
+                    met.note(token, self.here());
                 }
                 Err(error) => return Ok(self.failed(error, token)),
                 Ok(response) => return Ok(Answer::Response { response, token, replayed: false }),

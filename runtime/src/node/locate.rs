@@ -4,7 +4,7 @@ use super::{Node, Outcome};
 use crate::peers::messages::Whereabouts;
 use crate::peers::{PeerCall, PeerError};
 use crate::protocol::Event;
-use crate::session::{Epoch, Life, Millis, NodeName, SessionId, SessionToken};
+use crate::session::{Epoch, Life, Millis, NodeName, Record, SessionId, SessionToken};
 use crate::store::Durability;
 
 /// Where a client's token leads.
@@ -21,6 +21,15 @@ pub(super) enum Hint {
 }
 
 impl Node {
+    /// What this node says of a session that it knows.
+    pub(super) fn token_of(&self, session: &SessionId, record: &Record) -> SessionToken {
+        let at = match record {
+            Record::Moved { to, .. } => to,
+            _ => self.here(),
+        };
+        self.token(session, record.life(), record.epoch(), at)
+    }
+
     pub(super) async fn ask_whereabouts(
         &self,
         of: &NodeName,

@@ -263,15 +263,12 @@ impl Node {
     pub(crate) async fn whereabouts(&self, session: &SessionId) -> Outcome<Whereabouts> {
         let snapshot = self.snapshot(session).await?;
         let Some(record) = &snapshot.slot.record else { return Err(Failure::NoSuchSession) };
-        let location = match record {
-            Record::Moved { to, .. } => to.clone(),
-            _ => self.here().clone(),
-        };
+        let token = self.token_of(session, record);
         let here = record.holds_data();
         Ok(Whereabouts {
-            offloaded: location != *self.here(),
-            token: self.token(session, record.life(), record.epoch(), &location),
-            location,
+            offloaded: token.current_location != *self.here(),
+            location: token.current_location.clone(),
+            token,
             state: record.state().to_owned(),
             pointer_age: match record {
                 Record::Moved { since, .. } => Some(snapshot.now.saturating_sub(*since)),

@@ -10,7 +10,7 @@ use sha2::Digest as _;
 use tokio::time::Instant;
 
 use super::calls::read;
-use super::enter::{Creates, Entered, Entering};
+use super::enter::{Creates, Entered, Entering, Met};
 use super::{Failure, Node, Outcome};
 use crate::failpoint::reach;
 use crate::function::{Propagated, Response};
@@ -145,12 +145,14 @@ impl Node {
         let line = self.lines.stand(&call.session);
         let _turn =
             line.turn(self.config.max_waiting, until).await.map_err(|_| self.still_busy())?;
+        let met = Met::default();
         let entering = Entering {
             session: &call.session,
             access: Access::Write,
             request: Some(&id),
             token: None,
             creates: Creates::Anywhere,
+            met: &met,
             until,
         };
         let (session, lease) = match self.enter(&entering, &line).await? {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use tokio::time::Instant;
 
-use super::enter::Entered;
+use super::enter::{Entered, Met};
 use super::invoke::{Answer, Call, digest};
 use super::lines::Place as Line;
 use super::{Failure, Node, Outcome};
@@ -31,12 +31,13 @@ impl Node {
         line: &Line,
         until: Instant,
     ) -> Outcome<Answer> {
-        let entering = call.entering(until);
+        let met = Met::default();
+        let entering = call.entering(until, &met);
         if let Some(answer) = self.write_at_once(&call, matched, &entering, line).await? {
             return Ok(answer);
         }
         // Boxed, as all that is rare: what is not takes less room.
-        Box::pin(self.write_with_lease(call, matched, line, until)).await
+        Box::pin(self.write_with_lease(call, matched, line, (until, &met))).await
     }
 
     /// The request takes the lease, runs, and commits.
@@ -45,9 +46,9 @@ impl Node {
         mut call: Call,
         matched: &Matched,
         line: &Line,
-        until: Instant,
+        (until, met): (Instant, &Met),
     ) -> Outcome<Answer> {
-        let entering = call.entering(until);
+        let entering = call.entering(until, met);
         let (session, lease) = match self.enter(&entering, line).await? {
             Entered::Run { session, lease } => (session, lease),
             Entered::Redirect { to, token } => return Ok(Answer::Redirect { to, token }),

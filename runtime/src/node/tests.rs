@@ -1,7 +1,10 @@
 //! Nodes of a small tree with memory stores, and messages between them that a test
 //! loses or changes.
 
+mod given_up;
 mod lagging;
+mod one_id;
+mod retired;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
@@ -17,7 +20,9 @@ use crate::function::{Function, Request, Response, Result as Handled};
 use crate::peers::messages::{DrainAction, DrainState, MigrateCall, Phase};
 use crate::peers::{PeerAnswer, PeerCall, PeerError, Peers};
 use crate::protocol::{Event, Refusal};
-use crate::session::{FunctionName, Life, NodeName, Nonce, Page, Pull, Record, SessionId};
+use crate::session::{
+    FunctionName, Life, NodeName, Nonce, Page, Pull, Record, SessionId, SessionToken,
+};
 use crate::store::{Durability, SessionStore, StoreScope, WindowLimits};
 use crate::topology::Topology;
 use lagging::Lagging;
@@ -56,8 +61,14 @@ async fn write((): &(), request: Request, db: &mut EdgeDb) -> Handled<Response> 
     Ok(Response::text("written"))
 }
 
+async fn read_slowly((): &(), request: Request, db: &ReadDb) -> Handled<Response> {
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    read(&(), request, db).await
+}
+
 fn log() -> Function {
-    Function::routes(()).on("GET /log", read).on("POST /log", write).into()
+    let log = Function::routes(()).on("GET /log", read).on("POST /log", write);
+    log.on("GET /slowly", read_slowly).into()
 }
 
 /// Whether a call from one node to another is lost.
@@ -71,6 +82,7 @@ struct Tree {
     stores: BTreeMap<NodeName, Arc<Lagging>>,
     nodes: Mutex<BTreeMap<NodeName, Node>>,
     loses: Mutex<Loses>,
+    silent: Mutex<Option<NodeName>>,
     changes: Mutex<Changes>,
     this: Weak<Self>,
 }
@@ -89,6 +101,11 @@ impl Peers for Wire {
         let tree = self.1.upgrade().unwrap();
         if (tree.loses.lock())(&self.0, &call) {
             return Err(super::calls::unreachable(to, "it is lost".to_owned()));
+        }
+        let silent = tree.silent.lock().as_ref() == Some(to);
+        if silent {
+            tokio::time::sleep(call.timeout).await;
+            return Err(super::calls::unreachable(to, "it does not answer".to_owned()));
         }
         let answer = crate::testing::answer(&tree.node(to.as_str()), &self.0, call.clone()).await?;
         Ok((tree.changes.lock())(&call, answer))
@@ -111,6 +128,7 @@ impl Tree {
             stores: places.iter().map(store).collect(),
             nodes: Mutex::default(),
             loses: Mutex::new(Box::new(|_, _| false)),
+            silent: Mutex::default(),
             changes: Mutex::new(Box::new(|_, answer| answer)),
             this: this.clone(),
         });
@@ -146,10 +164,19 @@ impl Tree {
 
     /// What a client without a token is answered.
     async fn ask(&self, at: &str, request: impl Into<Request>) -> Outcome<Answer> {
+        self.ask_with(at, None, request).await
+    }
+
+    async fn ask_with(
+        &self,
+        at: &str,
+        token: Option<SessionToken>,
+        request: impl Into<Request>,
+    ) -> Outcome<Answer> {
         let call = Call {
             session: session(),
             request_id: None,
-            token: None,
+            token,
             from_peer: false,
             timeout: None,
             request: request.into(),

@@ -72,13 +72,13 @@ pub enum Event {
         /// That node.
         lost: NodeName,
     },
-    /// Target: the source says that it went on without us.
+    /// Target: the source, or home, says that it went on without us.
     Superseded {
         /// The epoch we hold.
         epoch: Epoch,
-        /// The epoch the session has now.
+        /// The newest epoch that is known there.
         by_epoch: Epoch,
-        /// Where it is.
+        /// Who says so, and knows where it is.
         to: NodeName,
     },
     /// Home: the owner says where it is.

@@ -131,6 +131,13 @@ pub(super) fn superseded(
         Some(Record::Migrating { transfer, .. }) if by_epoch <= transfer.next_epoch => {
             Step::unchanged(slot)
         }
+        // The source went on under the next epoch. The newest may be another node's by now,
+        // and a pointer that has it would not learn whose.
+        Some(Record::Owned { life, epoch, unsettled: Some(from), .. })
+            if *epoch == held && by_epoch > held && from == to =>
+        {
+            point(slot, now, life, held + 1, to, Payload::SetAside)
+        }
         Some(Record::Owned { life, epoch, .. } | Record::Migrating { life, epoch, .. })
             if *epoch == held && by_epoch > held =>
         {

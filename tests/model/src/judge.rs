@@ -124,6 +124,12 @@ impl World {
                 return None;
             };
             let next = index(to);
+            // Whoever tells home of that epoch would be told that it is known. A pointer
+            // that leads home learns there.
+            let owner = self.ghost.owners.get(&(key, life.clone(), *epoch));
+            if life.home != *to && owner.is_some_and(|owner| *owner != next) {
+                return Some(format!("{} looks at {to} for what {owner:?} owns", name(at)));
+            }
             // Epochs grow along the way: what a pointer names was so already.
             if let Some(record) = &self.slot(next, key).record
                 && record.life() == life

@@ -89,6 +89,9 @@ pub const LARGE: &[Scope] = &[
     Scope { name: "homes and a crash", crashes: 1, ..HOMES },
     Scope { name: "sessions that move twice", moves: 2, crashes: 0, ..SESSIONS },
     Scope { name: "given up and a crash", crashes: 1, ..GIVEN_UP },
+    // The session came from another node than home, and goes on from there without the
+    // node that was given up.
+    Scope { name: "given up away from home", always: true, moved: true, moves: 3, ..GIVEN_UP },
 ];
 
 impl FromStr for Scope {
@@ -106,6 +109,10 @@ impl FromStr for Scope {
             let (what, number) = bound.split_once('=').unwrap_or((bound, ""));
             let number: u8 = number.parse().map_err(|_| format!("{bound:?} has no number"))?;
             let field = match what {
+                "always" => {
+                    scope.always = number > 0;
+                    continue;
+                }
                 "moved" => {
                     scope.moved = number > 0;
                     continue;

@@ -181,6 +181,25 @@ fn rule_1_an_install_replaces_another_lifes_pointer_but_no_home_pointer() {
 }
 
 #[test]
+fn rule_1_a_node_that_was_given_up_points_at_what_its_source_had_and_learns_the_rest() {
+    let source = name("middle");
+    let mut home = unsettled(3);
+    if let Some(Record::Owned { untold, .. }) = &mut home.record {
+        *untold = false;
+    }
+    let told = Event::Superseded { epoch: 3, by_epoch: 9, to: source.clone() };
+    let done = at("edge", &home, &told).expect("it is told");
+    // Under epoch 9 it may be anybody's; middle went on under 4.
+    let pointer = Record::Moved { life: life(1), epoch: 4, to: source, since: NOW };
+    assert_eq!((&done.slot, done.payload), (&slot(pointer), Payload::SetAside));
+    let update = Event::HomeUpdate { life: life(1), epoch: 9, to: name("root") };
+    let known = at("edge", &done.slot, &update).expect("the owner tells home").slot;
+    let pointer = Record::Moved { life: life(1), epoch: 9, to: name("root"), since: NOW };
+    assert_eq!(known, slot(pointer));
+    leaves("edge", &known, &told);
+}
+
+#[test]
 fn rule_2_an_install_needs_its_open_pull() {
     let right = pull(life(1), 4);
     let wrong = [
