@@ -3,6 +3,7 @@
 //! A call is tried a few times, each for a while, and only with the right to act at that
 //! moment. A repeated move is harmless: the node answers that the session has gone.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use backon::{ExponentialBuilder, Retryable};
@@ -66,8 +67,14 @@ impl Actions {
             .with_min_delay(Duration::from_millis(200))
             .with_max_delay(Duration::from_secs(2))
             .with_max_times(self.settings.tries.saturating_sub(1));
-        self.lease.permit(decision.action.moves().is_some()).await?;
-        (|| self.once(decision)).retry(backoff).when(ActionError::unheard).await
+        let tries = AtomicUsize::new(0);
+        let once = || async {
+            // A repeat may come after the lease has ended; it is the same move.
+            let first = tries.fetch_add(1, Ordering::Relaxed) == 0;
+            self.lease.permit(first && decision.action.moves().is_some()).await?;
+            self.once(decision).await
+        };
+        once.retry(backoff).when(ActionError::unheard).await
     }
 
     async fn once(&self, decision: &Decision) -> Result<Done, ActionError> {

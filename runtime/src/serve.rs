@@ -270,7 +270,7 @@ where
             Err(error) if is_connection_error(&error) => continue,
             Err(error) => {
                 tracing::error!(%error, "no connection can be accepted; trying again");
-                tokio::time::sleep(Duration::from_secs(1)).await;
+                let _ = tokio::time::timeout(Duration::from_secs(1), closing.cancelled()).await;
                 continue;
             }
         };

@@ -8,6 +8,7 @@ use funicular::protocol::Access;
 use funicular::session::SessionId;
 use funicular::store::{Begun, Commit, SessionStore, StoreError, WindowLimits};
 use funicular_tests::bench::{Bench, Kind, Move, Turn, ask, connect, session, set};
+use funicular_tests::redis::RedisServer;
 use tokio::task::JoinSet;
 
 /// What a read-only request sees of `k`.
@@ -132,6 +133,20 @@ async fn g1_nothing_is_read_from_memory_of_a_store_that_is_closed() {
     bench.store.close().await.unwrap();
     let begun = bench.store.begin(&id, &ask(Access::Read)).await;
     assert!(matches!(begun, Err(StoreError::Restarted)), "{begun:?}");
+}
+
+/// A server that has become a replica still answers what writes nothing.
+#[tokio::test]
+async fn g1_nothing_is_read_from_memory_of_a_server_that_is_no_master_any_more() {
+    let bench = Bench::new(Kind::Redis, "edge").await;
+    let master = RedisServer::plain();
+    let id = session("s");
+    bench.write(&id, vec![set("k", "1")]).await;
+    until_watched(&bench, &id).await;
+    let server = bench.server.as_ref().unwrap();
+    server.cli(&["REPLICAOF", "127.0.0.1", &master.port().to_string()]);
+    let begun = bench.store.begin(&id, &ask(Access::Read)).await;
+    assert!(begun.is_err(), "{begun:?}");
 }
 
 /// Whatever becomes of the connection on which changes are heard.

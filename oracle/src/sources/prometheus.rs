@@ -46,7 +46,7 @@ impl Prometheus {
         let url = Url::parse(&format!("{base}/api/v1/query"))
             .ok()
             .filter(|url| url.scheme() == "http" && url.has_host())
-            .ok_or_else(|| format!("{url:?} is no URL of a Prometheus: give http://host:9090"))?;
+            .ok_or("that is no URL of a Prometheus: give http://host:9090")?;
         let http = reqwest::Client::builder()
             .timeout(patience)
             .no_proxy()

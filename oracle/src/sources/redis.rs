@@ -31,7 +31,8 @@ impl Redis {
     pub fn new(url: &str, patience: Duration) -> Result<Self, String> {
         let one = single(url);
         let client = Client::open(one.as_str())
-            .map_err(|error| format!("{url:?} is no URL of a Redis: {error}"))?;
+            // Not the URL: it may hold a password.
+            .map_err(|error| format!("that is no URL of a Redis: {error}"))?;
         Ok(Self { url: one, client: Mutex::new(client), patience, connection: Mutex::default() })
     }
 
@@ -61,10 +62,14 @@ impl Redis {
             .set_connection_timeout(Some(self.patience))
             .set_response_timeout(Some(self.patience));
         let client = self.client.lock().clone();
-        let connection = client
-            .get_multiplexed_async_connection_with_config(&config)
-            .await
-            .map_err(|error| SourceError::Unreachable(error.to_string()))?;
+        let connection = client.get_multiplexed_async_connection_with_config(&config).await;
+        let connection = connection.map_err(|error| {
+            // Whom the cluster named may be gone: the next attempt asks anew.
+            if let Ok(first) = Client::open(self.url.as_str()) {
+                *self.client.lock() = first;
+            }
+            SourceError::Unreachable(error.to_string())
+        })?;
         *self.connection.lock() = Some(connection.clone());
         Ok(connection)
     }

@@ -73,8 +73,16 @@ struct Learned {
 impl Node {
     /// Waits for the session, as long as the request may.
     pub(super) async fn enter(&self, entering: &Entering<'_>, line: &Line) -> Outcome<Entered> {
+        self.enter_with(entering, line, self.learned(entering)).await
+    }
+
+    async fn enter_with(
+        &self,
+        entering: &Entering<'_>,
+        line: &Line,
+        mut learned: Learned,
+    ) -> Outcome<Entered> {
         let mut pause = Duration::from_millis(1);
-        let mut learned = self.learned(entering);
         loop {
             let changed = line.changed();
             let failure = match self.attempt(entering, &mut learned).await? {
@@ -93,11 +101,12 @@ impl Node {
     /// The same for a request that as a rule need not wait: it stands in no line until it
     /// has to.
     pub(super) async fn enter_at_once(&self, entering: &Entering<'_>) -> Outcome<Entered> {
-        match self.attempt(entering, &mut self.learned(entering)).await? {
+        let mut learned = self.learned(entering);
+        match self.attempt(entering, &mut learned).await? {
             Ok(entered) => Ok(entered),
             Err(_) => {
                 let line = self.lines.stand(entering.session);
-                Box::pin(self.enter(entering, &line)).await
+                Box::pin(self.enter_with(entering, &line, learned)).await
             }
         }
     }

@@ -69,7 +69,7 @@ impl Core {
     }
 
     /// A script, not a command: after a restart it is not known (NOSCRIPT).
-    pub(super) fn turn_call(&self) -> Cmd {
+    fn turn_call(&self) -> Cmd {
         let mut cmd = self.scripts.start(Script::Turn, 1, 64);
         cmd.arg(self.keys.turn());
         cmd

@@ -122,7 +122,11 @@ impl Core {
         }
     }
 
-    fn together_call<'a>(&self, asked: impl Iterator<Item = &'a Question> + Clone) -> Cmd {
+    /// Of nobody it is a question that says nothing and is answered by a master alone.
+    pub(super) fn together_call<'a>(
+        &self,
+        asked: impl Iterator<Item = &'a Question> + Clone,
+    ) -> Cmd {
         let keys = asked.clone().map(|question| question.letters.len()).sum();
         let size = asked.clone().map(Question::bytes).sum();
         let mut cmd = self.scripts.start(Script::Together, keys, size);

@@ -134,6 +134,10 @@ impl Watcher {
         }
     }
 
+    fn is_open(&self, line: Line) -> bool {
+        matches!(&*self.connection.lock(), Connection::Open(open, _) if *open == line)
+    }
+
     /// Nothing of this line counts any more.
     fn ended(&self, line: Line) {
         let mut connection = self.connection.lock();
@@ -204,8 +208,9 @@ impl Core {
                 pipe.add_command(cmd.clone());
             }
             // Last: it answers all who want to know what was said. A store that is closed to
-            // requests knows no script.
-            pipe.add_command(self.turn_call());
+            // requests knows no script, and a server that is no master any more refuses
+            // this one.
+            pipe.add_command(self.together_call(std::iter::empty()));
             let answered = tie.pipe(&pipe).await.and_then(|mut answers| {
                 answers.pop().unwrap_or_else(|| Err(reply::corrupt("no answer")))?;
                 Ok(answers)
@@ -218,6 +223,10 @@ impl Core {
                     continue;
                 }
             };
+            // All keys may be gone, which is said of no session.
+            if !self.watcher.is_open(line) {
+                continue;
+            }
             for question in questions {
                 match question {
                     Question::Said(asker) => drop(asker.send(line)),
