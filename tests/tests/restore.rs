@@ -296,7 +296,11 @@ async fn g1_a_restore_waits_for_those_who_may_know_and_can_be_broken_off() {
     // It goes on by itself once everybody answers who has to.
     scene.tree.site("navigli").launch();
     scene.tree.site("navigli").ready().await;
-    let said = restore(&scene.tree, &["--json"]).await.expect("its end").good();
+    until("it is done", async || {
+        restore(&scene.tree, &["--status"]).await.expect("its end").code == 0
+    })
+    .await;
+    let said = restore(&scene.tree, &["--status", "--json"]).await.expect("its end").good();
     says_what_was_lost(&said);
     let report: Value = serde_json::from_str(&said).expect("JSON");
     assert_eq!(report["functions"][0]["unasked"], json!(["trastevere"]));
@@ -311,9 +315,12 @@ async fn g1_a_node_that_is_gone_is_done_without() {
     scene.tree.site("navigli").kill9();
     let (redis, backup) = scene.redis();
     redis.put_back(backup);
+    let served = restore(&scene.tree, &[]).await.expect("its end");
+    assert!(served.code != 0 && served.err.contains("--begin"), "{served:?}");
     let wrong = restore(&scene.tree, &["--without", "atlantis"]).await.expect("its end");
     assert_eq!(wrong.code, 64, "{wrong:?}");
-    let said = restore(&scene.tree, &["--without", "navigli"]).await.expect("its end").good();
+    let call = ["--begin", "--without", "navigli"];
+    let said = restore(&scene.tree, &call).await.expect("its end").good();
     assert!(said.contains("given up, and not asked: navigli"), "{said}");
     let operator = scene.tree.operator();
     // What navigli had is kept as the backup has it; the rest is as ever.
@@ -370,7 +377,9 @@ async fn g8_only_operators_restore_and_only_nodes_name() {
     let other = operator.post_as((Role::Peer, "italy"), "milan", "name-sessions", &json!({})).await;
     assert_eq!(other.expect(200).body["named"], json!([]));
     // A node in memory is restored too, should anybody ask for it.
-    operator.post("milan", "restore", &json!({})).await.expect(200);
+    let refused = operator.post("milan", "restore", &json!({})).await;
+    assert_eq!((refused.status, &refused.body["code"]), (409, &json!("restore-refused")));
+    operator.post("milan", "restore", &json!({"begin": true})).await.expect(200);
     until("it serves again", async || {
         let answer = operator.post("milan", "restore", &json!({"action": "show"})).await;
         answer.body["state"] == "done"

@@ -44,6 +44,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "NODE", conflicts_with_all = ["status", "mark"])]
     without: Vec<NodeName>,
 
+    /// Begin also if nothing says that the store was put back: what it serves ends at once
+    #[arg(long, conflicts_with_all = ["status", "mark"])]
+    begin: bool,
+
     /// Only say how far it is, or how the last one ended; ends with 0 when the node serves
     #[arg(long, conflicts_with_all = ["wait", "mark"])]
     status: bool,
@@ -99,15 +103,16 @@ pub(crate) async fn run(args: &Args, json: bool) -> Result<()> {
     }
     let restore = Restore { client: &client, node, functions };
     if args.status {
-        let far =
-            restore.tell(&RestoreCall { action: RestoreAction::Show, without: vec![] }).await?;
+        let ask = RestoreCall { action: RestoreAction::Show, ..RestoreCall::default() };
+        let far = restore.tell(&ask).await?;
         show(json, &plain(node, &far), || text(node, &far));
         return match far.iter().all(|far| is_over(&far.status)) {
             true => Ok(()),
             false => Err(Failure::Refused(format!("`{}` does not serve yet", node.name)).into()),
         };
     }
-    let call = RestoreCall { action: RestoreAction::Start, without: args.without.clone() };
+    let without = args.without.clone();
+    let call = RestoreCall { action: RestoreAction::Start, without, begin: args.begin };
     let far = restore.tell(&call).await?;
     let at_most = args.wait.map(Duration::from_secs);
     let (far, end) = restore.watch(far, at_most, json).await?;
@@ -123,14 +128,18 @@ pub(crate) async fn run(args: &Args, json: bool) -> Result<()> {
         }
         End::Late => {
             let waits = far.iter().find_map(|far| far.status.waits_for.as_deref());
-            let why = format!(
-                "`{name}` goes on and serves nothing meanwhile{}; run it again to see how far it \
-                 is, with `--without NODE` to give up a node that is gone",
-                waits.map(|why| format!(": {why}")).unwrap_or_default()
-            );
-            Err(Failure::Refused(why).into())
+            Err(Failure::Refused(late(name, waits)).into())
         }
     }
+}
+
+/// The time is up, and the node is not done.
+fn late(name: &NodeName, waits: Option<&str>) -> String {
+    format!(
+        "`{name}` goes on and serves nothing meanwhile{}; `funicular restore {name} --status` says \
+         how far it is, `--without NODE` gives up a node that is gone",
+        waits.map(|why| format!(": {why}")).unwrap_or_default()
+    )
 }
 
 /// Marks a store that nothing reads yet.
@@ -192,7 +201,7 @@ impl Restore<'_> {
         let began = Instant::now();
         let mut answered = Instant::now();
         let mut said: Option<Instant> = None;
-        let ask = RestoreCall { action: RestoreAction::Show, without: Vec::new() };
+        let ask = RestoreCall { action: RestoreAction::Show, ..RestoreCall::default() };
         let mut interrupt = std::pin::pin!(tokio::signal::ctrl_c());
         loop {
             if far.iter().all(|far| is_over(&far.status)) {
@@ -342,6 +351,14 @@ mod tests {
         assert!(!said.contains("by now"), "{said}");
     }
 
+    #[test]
+    fn who_waits_no_longer_is_not_told_to_begin_again() {
+        let said = late(&NodeName::new("milan").unwrap(), Some("rome does not answer"));
+        assert!(said.contains("meanwhile: rome does not answer; "), "{said}");
+        assert!(said.contains("`funicular restore milan --status` says how far"), "{said}");
+        assert!(!said.contains("again"), "{said}");
+    }
+
     #[tokio::test]
     async fn a_node_is_told_whom_to_do_without() {
         let nodes = Nodes::start().await;
@@ -352,8 +369,8 @@ mod tests {
         let client = nodes.client();
         let restore = Restore { client: &client, node: milan, functions: vec![function("cart")] };
         let without = vec![NodeName::new("navigli").unwrap()];
-        let far =
-            restore.tell(&RestoreCall { action: RestoreAction::Start, without }).await.unwrap();
+        let call = RestoreCall { without, ..RestoreCall::default() };
+        let far = restore.tell(&call).await.unwrap();
         let body = json!({ "action": "start", "without": ["navigli"] });
         assert_eq!(nodes.last_body("milan").await, body);
         let (far, end) = restore.watch(far, None, true).await.unwrap();

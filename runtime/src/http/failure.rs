@@ -30,6 +30,7 @@ pub(crate) fn problem(node: &Node, failure: &Failure) -> Problem {
         Failure::TooManyMoves => Problem::too_many_moves(config.max_moves_waiting),
         Failure::Restoring => Problem::restoring(here),
         Failure::Draining => Problem::draining(here),
+        Failure::RestoreRefused(why) => Problem::restore_refused(why),
         Failure::RootStays => Problem::root_stays(),
         Failure::NoRoom => Problem::no_room(here),
         Failure::LeaseLost => Problem::lease_lost(),

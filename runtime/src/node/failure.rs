@@ -53,6 +53,9 @@ pub enum Failure {
     /// This node's store was restored, and nobody has said yet what of it still holds.
     #[error("this node's store was put back to a backup")]
     Restoring,
+    /// What is asked of a restore would begin one by mistake, or undo what it decided.
+    #[error("{0}")]
+    RestoreRefused(String),
     /// This node is being drained.
     #[error("this node is being drained")]
     Draining,

@@ -29,6 +29,8 @@ pub const MARK: &str = "restoring";
 const LABEL: &str = "restored";
 /// That an operator has begun it: the nodes that are given up, as JSON.
 const WISH: &str = "restore/wish";
+/// That records were decided on, and without which nodes, as JSON.
+const DECIDED: &str = "restore/decided";
 /// How far it is, and how the last one ended, as JSON.
 const PROGRESS: &str = "restore/progress";
 const REPORT: &str = "restore/report";
@@ -147,8 +149,15 @@ impl Node {
             }
         }
         if !self.refresh_restore().await? {
+            if !call.begin {
+                return Err(Failure::RestoreRefused(served(self.here())));
+            }
             self.mark(self.config.restored.as_deref().unwrap_or("yes")).await?;
             self.refresh_restore().await?;
+        }
+        let decided = self.restore_setting(DECIDED).await?.unwrap_or_default();
+        if let Some(why) = waits_again(self.here(), &decided, &call.without) {
+            return Err(Failure::RestoreRefused(why));
         }
         if self.restore_wish().await?.is_none() {
             // Whoever set the mark by hand may have done so while it was served.
@@ -163,7 +172,12 @@ impl Node {
 
     /// The nodes that are given up, if an operator has begun.
     async fn restore_wish(&self) -> Outcome<Option<Vec<NodeName>>> {
-        let kept = self.store.setting(WISH).await?;
+        self.restore_setting(WISH).await
+    }
+
+    /// Nodes that a setting names.
+    async fn restore_setting(&self, name: &str) -> Outcome<Option<Vec<NodeName>>> {
+        let kept = self.store.setting(name).await?;
         Ok(kept.map(|text| serde_json::from_str(&text).unwrap_or_default()))
     }
 
@@ -193,8 +207,31 @@ impl Node {
 
     /// Whether this process works on it.
     async fn has_turn(&self) -> Outcome<bool> {
-        let turn = self.store.setting(TURN).await?;
-        let own = format!("{} ", self.restore.replica());
-        Ok(turn.is_some_and(|turn| turn.starts_with(&own)))
+        Ok(self.is_own(self.store.setting(TURN).await?.as_deref()))
     }
+
+    fn is_own(&self, turn: Option<&str>) -> bool {
+        let own = turn.and_then(|turn| turn.split_once(' '));
+        own.is_some_and(|(replica, _)| replica == self.restore.replica())
+    }
+}
+
+fn served(here: &NodeName) -> String {
+    format!(
+        "the store of `{here}` is served, and nothing says that it was put back to a backup; \
+         `funicular restore {here} --status` says how the last restore ended, `--begin` begins one"
+    )
+}
+
+/// Why a restore does not wait for a node again without which it has decided. What was
+/// kept because that node was not asked has an epoch by now that nothing there reaches.
+fn waits_again(here: &NodeName, decided: &[NodeName], without: &[NodeName]) -> Option<String> {
+    let again = decided.iter().find(|node| !without.contains(node))?;
+    let all: Vec<_> = decided.iter().map(|node| format!(" --without {node}")).collect();
+    Some(format!(
+        "`{here}` has decided on sessions without `{again}`, and that cannot be undone: what is \
+         newer at `{again}` stays there, see the lost+found of both; go on with \
+         `funicular restore {here}{}`, or see `--status`",
+        all.concat()
+    ))
 }

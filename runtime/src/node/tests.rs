@@ -4,6 +4,7 @@
 mod given_up;
 mod lagging;
 mod one_id;
+mod put_back;
 mod retired;
 
 use std::collections::BTreeMap;

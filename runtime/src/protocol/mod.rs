@@ -31,7 +31,7 @@ pub use commit::{Turn, commit, release};
 pub use event::{Event, Payload, Refusal, Reply, Step};
 pub use invariants::violations;
 pub use moves::{pointer_is_needed, went_on};
-pub use restore::{BEYOND, Fate, Named};
+pub use restore::{BEYOND, Fate, Named, unconfirmed};
 
 use crate::session::{Millis, NodeName, Slot};
 

@@ -87,6 +87,24 @@ pub(super) fn restore(
     Step { slot: next, payload, reply: Reply::Restored { fate } }
 }
 
+/// Who has to be asked again about a session, and from which epoch on it should have it:
+/// where the newest pointer of a life leads, if that node names nothing as new. The
+/// session may have come there after the node was asked. One that was asked again for that
+/// epoch and still has nothing has ended the session.
+pub fn unconfirmed(
+    slot: &Slot,
+    here: &NodeName,
+    named: &[Named],
+    asked: &BTreeSet<NodeName>,
+) -> Vec<(NodeName, Epoch)> {
+    let known = Known { slot, here, now: 0, named, asked };
+    let mut lives: Vec<&Life> = named.iter().map(|named| named.record.life()).collect();
+    lives.sort_unstable_by_key(|life| (&life.home, life.incarnation.0));
+    lives.dedup();
+    let ahead = lives.into_iter().filter_map(|life| known.ahead(life));
+    ahead.map(|(epoch, to)| (to.clone(), epoch)).collect()
+}
+
 type Outcome = (Slot, Payload, Fate);
 
 impl Known<'_> {
@@ -110,6 +128,10 @@ impl Known<'_> {
         }
         if life.home != *self.here && !self.is_silent(&life.home) && !self.is_known_at_home(life) {
             // Home forgets a life only when its owner has ended it.
+            return self.without(Payload::SetAside, Fate::Ended);
+        }
+        if self.ahead(life).is_some() {
+            // It went on there, and that node has been asked since.
             return self.without(Payload::SetAside, Fate::Ended);
         }
         self.stays(life, epoch)
@@ -237,6 +259,16 @@ impl Known<'_> {
             _ => None,
         });
         pointers.max_by_key(|(epoch, _)| *epoch)
+    }
+
+    /// Where a life went by its newest pointer: to a node that was asked, and names nothing
+    /// as new. Nobody has anything newer, nor has the restored store.
+    fn ahead(&self, life: &Life) -> Option<(Epoch, &NodeName)> {
+        let (epoch, to) = self.last_pointer(life)?;
+        let own = self.slot.record.as_ref().filter(|own| own.holds_data() && own.life() == life);
+        let known = own.map(Record::epoch).max(self.holder(life).map(|holder| holder.epoch));
+        let counts = to != self.here && !self.is_silent(to);
+        (counts && known.is_none_or(|known| known < epoch)).then_some((epoch, to))
     }
 
     /// The newest epoch of a life that anybody names; zero if nobody does.

@@ -115,6 +115,7 @@ async fn respond(node: &Node, from: &NodeName, call: PeerCall) -> Outcome<PeerAn
                 Phase::Agreed => say(200, &node.agreed(from, &call).await?),
             }
         }
+        "name-sessions" => say(200, &node.name_sessions(from, read(&body)?).await?),
         "receive-propagate" => match node.receive(from, &read(&body)?).await? {
             Received::Taken => say(200, &()),
             Received::Elsewhere(elsewhere) => say(307, &elsewhere),

@@ -98,6 +98,8 @@ codes! {
     RootAccepts = "root-accepts", CONFLICT, "The root cannot reject";
     /// The root cannot be drained.
     RootStays = "root-stays", CONFLICT, "The root cannot be drained";
+    /// A restore would begin by mistake, or undo what it decided.
+    RestoreRefused = "restore-refused", CONFLICT, "The restore does not begin like this";
     /// A node that sends its sessions away takes none.
     Draining = "draining", CONFLICT, "The node is being drained";
     /// The target's function is older than the session.

@@ -103,6 +103,11 @@ impl Problem {
         )
     }
 
+    /// 409: a restore is not begun, or not with these nodes; `why` says what to do.
+    pub fn restore_refused(why: &str) -> Self {
+        Self::new(Code::RestoreRefused, why.to_owned())
+    }
+
     /// 409: sessions were asked down to a node that sends its own away.
     pub fn draining(here: &NodeName) -> Self {
         Self::new(

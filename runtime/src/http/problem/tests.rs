@@ -40,6 +40,7 @@ fn every_problem() -> Vec<Problem> {
         Problem::method_not_allowed(&[Method::GET, Method::HEAD]),
         Problem::root_accepts(),
         Problem::root_stays(),
+        Problem::restore_refused("the store is served; see `--status`"),
         Problem::draining(&here()),
         Problem::older_schema(2, 1),
         Problem::too_large(1024),

@@ -4,7 +4,9 @@
 //! theirs: which name this node, and are unknown here? Nothing is kept in memory but a
 //! page and the counts. Broken off, it begins anew: what was decided is decided the same.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod ask;
+
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,12 +15,10 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::name::A_CALL;
-use super::{LABEL, MARK, PROGRESS, REPORT, TURN, WISH};
-use crate::node::calls::read;
+use super::{DECIDED, LABEL, MARK, PROGRESS, REPORT, TURN, WISH};
 use crate::node::{Failure, Node, Outcome};
-use crate::peers::PeerError;
-use crate::peers::messages::{NameAnswer, NameCall, RestoreState, RestoreStatus};
-use crate::protocol::{Event, Fate, Named, Reply};
+use crate::peers::messages::{NameCall, RestoreState, RestoreStatus};
+use crate::protocol::{Event, Fate, Reply};
 use crate::session::{Incarnation, Life, NodeName, Record, SessionId, Slot};
 use crate::store::{Durability, SessionStore};
 
@@ -28,8 +28,6 @@ const EVERY: Duration = Duration::from_secs(1);
 const SAY: Duration = Duration::from_secs(3);
 /// A process that has said nothing for so long is gone, in milliseconds of the store.
 const GONE: u64 = 10_000;
-/// How long a node may take to name a page; it waits for its disk.
-const PATIENCE: Duration = Duration::from_secs(10);
 /// Nodes that are asked, and records that are decided on, at once.
 const AT_ONCE: usize = 32;
 /// So many ids of a kind are kept for the report, and written into the store.
@@ -72,7 +70,8 @@ impl Node {
 
     async fn restore_if_told(&self) -> Outcome<()> {
         let Some(without) = self.restore_wish().await? else { return Ok(()) };
-        if !self.refresh_restore().await? || !self.takes_turn().await? {
+        // Whoever had the turn may have ended it all by now.
+        if !self.takes_turn().await? || !self.refresh_restore().await? {
             return Ok(());
         }
         let inside = self.store.inside().await?;
@@ -89,38 +88,77 @@ impl Node {
             said: Mutex::new(Instant::now()),
             lost: Mutex::default(),
         };
-        work.run().await
+        // Who does not say so any more is not at work any more.
+        tokio::select! {
+            judged = work.judge() => judged?,
+            lost = work.keep_turn() => return lost,
+        }
+        work.end().await
     }
 
     /// Whether this process is to do it, and no other replica.
     async fn takes_turn(&self) -> Outcome<bool> {
         let now = self.store.now().await?;
-        if !self.has_turn().await?
-            && let Some(turn) = self.store.setting(TURN).await?
-            && let Some((_, at)) = turn.split_once(' ')
+        let before = self.store.setting(TURN).await?;
+        if !self.is_own(before.as_deref())
+            && let Some((_, at)) = before.as_deref().and_then(|turn| turn.split_once(' '))
             && at.parse().is_ok_and(|at: u64| now.saturating_sub(at) < GONE)
         {
             return Ok(false);
         }
         let own = format!("{} {now}", self.restore.replica());
+        let replaced = self.store.set_setting(TURN, Some(&own)).await?;
+        if replaced == before {
+            return Ok(true);
+        }
+        // Another replica was faster, and gets it back.
+        self.store.set_setting(TURN, replaced.as_deref()).await?;
+        Ok(false)
+    }
+
+    /// Says that this process is still at work. An error if another replica is.
+    async fn renew_turn(&self) -> Outcome<()> {
+        if !self.has_turn().await? {
+            let why = "another replica restores the store".to_owned();
+            return Err(Failure::MoveFailed(why));
+        }
+        let own = format!("{} {}", self.restore.replica(), self.store.now().await?);
         self.store.set_setting(TURN, Some(&own)).await?;
-        Ok(true)
+        Ok(())
     }
 }
 
 impl Work<'_> {
-    async fn run(&self) -> Outcome<()> {
+    /// Decides on everything, and has it on disk.
+    async fn judge(&self) -> Outcome<()> {
         self.begin().await?;
         tracing::warn!(
             node = %self.node.here(), function = %self.node.config.function,
             without = ?self.without, "the restored store is judged"
         );
         self.ask_all(&NameCall { sessions: Some(Vec::new()), ..NameCall::default() }).await?;
+        let without = serde_json::to_string(&self.without).unwrap_or_default();
+        self.inside.set_setting(DECIDED, Some(&without)).await?;
         self.decide_on_own().await?;
         for node in self.others() {
             self.decide_on_named_by(&node).await?;
         }
-        self.end().await
+        let mut cursor = None;
+        loop {
+            cursor = self.inside.mend_index(cursor).await?;
+            if cursor.is_none() {
+                return Ok(self.inside.on_disk().await?);
+            }
+        }
+    }
+
+    /// Says again and again that this process is at work, however long a page takes. Ends
+    /// when another replica is.
+    async fn keep_turn(&self) -> Outcome<()> {
+        loop {
+            tokio::time::sleep(SAY).await;
+            self.node.renew_turn().await?;
+        }
     }
 
     /// What an earlier run has counted of what comes about once goes on.
@@ -145,19 +183,6 @@ impl Work<'_> {
             ..RestoreStatus::default()
         };
         Ok(())
-    }
-
-    /// All other nodes that are asked.
-    fn others(&self) -> Vec<NodeName> {
-        let status = self.node.restore.status.lock();
-        let topology = self.node.topology();
-        let names = topology.nodes().map(|node| &node.name);
-        let asked = names.filter(|name| {
-            *name != self.node.here()
-                && !self.without.contains(name)
-                && !status.unasked.contains(name)
-        });
-        asked.cloned().collect()
     }
 
     /// Every record of this store.
@@ -204,18 +229,7 @@ impl Work<'_> {
         if found.is_empty() {
             return Ok(());
         }
-        let sessions = found.iter().map(|(session, _)| session.clone()).collect();
-        let call = NameCall { sessions: Some(sessions), cursor: None };
-        let mut named: BTreeMap<SessionId, Vec<Named>> = BTreeMap::new();
-        for (by, answer) in self.ask_all(&call).await? {
-            for record in answer.named {
-                let Some((session, record)) = record.named(&by) else {
-                    let why = format!("what {by} names does not read: bring both to one release");
-                    return Err(Failure::MoveFailed(why));
-                };
-                named.entry(session).or_default().push(record);
-            }
-        }
+        let mut named = self.name_all(&found).await?;
         let asked = Arc::new(self.others().into_iter().collect::<BTreeSet<_>>());
         let decisions = found.into_iter().map(|(session, slot)| {
             let named = named.remove(&session).unwrap_or_default();
@@ -283,57 +297,6 @@ impl Work<'_> {
         Ok(())
     }
 
-    async fn ask_all(&self, call: &NameCall) -> Outcome<Vec<(NodeName, NameAnswer)>> {
-        let asked = self.others().into_iter().map(|node| async move {
-            let answer = self.ask(&node, call).await?;
-            Ok::<_, Failure>(answer.map(|answer| (node, answer)))
-        });
-        let answers = stream::iter(asked.collect::<Vec<_>>()).buffer_unordered(AT_ONCE);
-        answers.try_filter_map(|answer| std::future::ready(Ok(answer))).try_collect().await
-    }
-
-    /// Asks a node until it answers. `None`: it has no such function, or cannot have a
-    /// session of this node and does not answer.
-    async fn ask(&self, node: &NodeName, call: &NameCall) -> Outcome<Option<NameAnswer>> {
-        loop {
-            let answer = self.node.post(node, "name-sessions", call, PATIENCE).await;
-            let answer = answer.and_then(|answer| read::<NameAnswer>(node, &answer));
-            let error = match answer {
-                Ok(answer) if answer.node == *node => return Ok(Some(answer)),
-                Ok(_) => crate::node::calls::unreachable(node, "another node answers".to_owned()),
-                Err(PeerError::NoFunction { .. }) => {
-                    let mut status = self.node.restore.status.lock();
-                    if !status.absent.contains(node) {
-                        status.absent.push(node.clone());
-                    }
-                    return Ok(None);
-                }
-                Err(error) => error,
-            };
-            if !self.line.contains(node) {
-                let mut status = self.node.restore.status.lock();
-                if !status.unasked.contains(node) {
-                    status.unasked.push(node.clone());
-                }
-                return Ok(None);
-            }
-            self.waits(Some(error.to_string()));
-            tracing::info!(node = %self.node.here(), %error, "the restore waits");
-            tokio::time::sleep(EVERY).await;
-            self.say().await?;
-            if self.node.restore_wish().await?.as_ref() != Some(&self.without) {
-                return Err(Failure::MoveFailed("it begins anew without other nodes".to_owned()));
-            }
-            self.waits(None);
-        }
-    }
-
-    fn waits(&self, why: Option<String>) {
-        let mut status = self.node.restore.status.lock();
-        status.state = if why.is_some() { RestoreState::Waiting } else { RestoreState::Asking };
-        status.waits_for = why;
-    }
-
     /// Writes down how far it is, now and then.
     async fn say(&self) -> Outcome<()> {
         {
@@ -343,28 +306,17 @@ impl Work<'_> {
             }
             *said = Instant::now();
         }
-        if !self.node.has_turn().await? {
-            let why = "another replica restores the store".to_owned();
-            return Err(Failure::MoveFailed(why));
-        }
-        let own = format!("{} {}", self.node.restore.replica(), self.node.store.now().await?);
-        self.inside.set_setting(TURN, Some(&own)).await?;
         let status = self.node.restore.status.lock().clone();
         self.inside.set_setting(PROGRESS, Some(&written(status))).await?;
         Ok(())
     }
 
-    /// All is decided: once it is on disk the mark goes, and the node serves.
+    /// All is decided, and on disk: the mark goes, and the node serves. Another replica
+    /// that still believes that it is at work can change nothing by then.
     async fn end(&self) -> Outcome<()> {
-        let mut cursor = None;
-        loop {
-            cursor = self.inside.mend_index(cursor).await?;
-            if cursor.is_none() {
-                break;
-            }
-        }
+        self.node.renew_turn().await?;
+        self.node.store.close().await?;
         let inside = &self.inside;
-        inside.on_disk().await?;
         let done = {
             let status = self.node.restore.status.lock();
             RestoreStatus { state: RestoreState::Done, waits_for: None, ..status.clone() }
@@ -372,11 +324,12 @@ impl Work<'_> {
         let report = written(done.clone());
         let label = self.node.config.restored.as_deref();
         // Together they wait for the disk once.
-        let settings = [(REPORT, Some(report.as_str())), (PROGRESS, None), (WISH, None)];
-        let settings = settings.into_iter().chain([(TURN, None)]);
-        let settings = settings.chain(label.map(|label| (LABEL, Some(label))));
+        let settings =
+            [(REPORT, Some(report.as_str())), (PROGRESS, None), (WISH, None), (DECIDED, None)];
+        let settings = settings.into_iter().chain(label.map(|label| (LABEL, Some(label))));
         let kept = settings.map(|(name, value)| inside.set_setting(name, value));
         futures_util::future::try_join_all(kept).await?;
+        self.node.renew_turn().await?;
         inside.set_setting(MARK, None).await?;
         tracing::warn!(
             node = %self.node.here(), function = %self.node.config.function, fates = ?done.fates,
@@ -385,6 +338,8 @@ impl Work<'_> {
         *self.node.restore.status.lock() = done;
         self.node.refresh_restore().await?;
         self.node.store_restarted();
+        // Last, so that nobody takes it who has read the mark before.
+        inside.set_setting(TURN, None).await?;
         Ok(())
     }
 }

@@ -118,6 +118,9 @@ pub struct RestoreCall {
     /// Nodes that nobody waits for: what only they know is given up.
     #[serde(default)]
     pub without: Vec<NodeName>,
+    /// Begin also if nothing says that the store was put back.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub begin: bool,
 }
 
 /// What to do about a restored store.

@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 
-use crate::protocol::{BEYOND, Event, Fate, Named, Payload, Reply, Step, step, violations};
+use crate::protocol::{
+    BEYOND, Event, Fate, Named, Payload, Reply, Step, step, unconfirmed, violations,
+};
 use crate::session::{
     Epoch, Incarnation, Lease, LeaseId, Life, Millis, NodeName, Nonce, Record, Slot, Transfer,
 };
@@ -170,6 +172,58 @@ fn g1_what_its_home_has_forgotten_has_ended() {
     let at_home = by("edge", pointer(of_edge(), 3, "root"));
     let (_, fate) = restored(Some(owned(of_edge(), 2)), &[ended, at_home]);
     assert_eq!(fate, Fate::Ended);
+}
+
+#[test]
+fn g1_who_may_have_got_it_after_being_asked_is_asked_again() {
+    let mine = life("middle", 1);
+    let asked: BTreeSet<NodeName> = ["edge", "root"].map(name).into();
+    let again = |record: Option<Record>, named: &[Named]| {
+        let slot = Slot { record, ..Slot::default() };
+        unconfirmed(&slot, &name("middle"), named, &asked)
+    };
+    // `root` had nothing when it was asked; `edge` has sent it there since.
+    let sent = by("edge", pointer(mine.clone(), 4, "root"));
+    let root = vec![(name("root"), 4)];
+    for own in [
+        None,
+        Some(owned(mine.clone(), 2)),
+        Some(frozen(mine.clone(), 2, "edge")),
+        Some(pointer(mine.clone(), 3, "edge")),
+    ] {
+        assert_eq!(again(own, std::slice::from_ref(&sent)), root);
+    }
+    // What it had then was older.
+    let named = [sent.clone(), by("root", pointer(mine.clone(), 3, "edge"))];
+    assert_eq!(again(Some(owned(mine.clone(), 2)), &named), root);
+    // By now it says so, or says that it ended it.
+    for now in [owned(mine.clone(), 4), Record::Expired { life: mine.clone(), epoch: 4 }] {
+        let named = [sent.clone(), by("root", now)];
+        assert_eq!(again(Some(owned(mine.clone(), 2)), &named), []);
+    }
+    // It has sent it on.
+    let named = [sent.clone(), by("root", pointer(mine.clone(), 5, "edge"))];
+    assert_eq!(again(None, &named), [(name("edge"), 5)]);
+    // Older than what is here, or newer and leading here, or to one that nobody waits for.
+    assert_eq!(again(Some(owned(mine.clone(), 4)), &[sent]), []);
+    for to in ["middle", "gone"] {
+        assert_eq!(again(None, &[by("edge", pointer(mine.clone(), 6, to))]), []);
+    }
+}
+
+#[test]
+fn g1_what_went_on_between_others_does_not_stay_here() {
+    for life in [life("middle", 1), of_edge()] {
+        let sent = by("edge", pointer(life.clone(), 4, "root"));
+        for own in [owned(life.clone(), 2), frozen(life.clone(), 2, "edge")] {
+            let (step, fate) = restored(Some(own.clone()), std::slice::from_ref(&sent));
+            assert_eq!((fate, step.payload), (Fate::Ended, Payload::SetAside));
+            assert_eq!(step.slot.record, None);
+            // Where it went has been given up: this is all that is left of it.
+            let (_, fate) = among(&["edge"], Some(own), std::slice::from_ref(&sent));
+            assert_eq!(fate, Fate::Behind);
+        }
+    }
 }
 
 #[test]
