@@ -1,5 +1,6 @@
 //! Whoever is in doubt asks, until nobody is.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -211,6 +212,12 @@ impl Node {
         if lost == self.here() || self.topology().node(lost).is_none() {
             return Err(Failure::BadCall(format!("{lost} is not another node of this tree")));
         }
+        let mut waiting = BTreeSet::new();
+        for session in self.store.pending(usize::MAX).await? {
+            if self.waits_for(&session, lost).await? {
+                waiting.insert(session);
+            }
+        }
         self.store.set_setting(&barred_key(lost), Some("lost")).await?;
         self.refresh_barred().await?;
         let mut resumed = 0;
@@ -220,11 +227,22 @@ impl Node {
                 self.local.over(&session);
                 self.moves.over(&session);
                 self.lines.changed(&session);
+                waiting.remove(&session);
                 resumed += 1;
             }
         }
+        // From the moment that it is barred, whoever asks after moves in doubt does the same.
+        for session in waiting {
+            resumed += u64::from(!self.waits_for(&session, lost).await?);
+        }
         tracing::warn!(node = %self.here(), %lost, resumed, "a node was given up");
         Ok(resumed)
+    }
+
+    /// Whether a session here is frozen for a move to `target`.
+    async fn waits_for(&self, session: &SessionId, target: &NodeName) -> Outcome<bool> {
+        let record = self.snapshot(session).await?.slot.record;
+        Ok(matches!(record, Some(Record::Migrating { transfer, .. }) if transfer.to == *target))
     }
 
     /// `recover` with `back`: the node takes part again.
