@@ -89,8 +89,8 @@ fn cpu(measured: &Measured) -> String {
 
 fn downtime(measured: &Measured) -> String {
     let mut text = String::from(
-        "| bytes | moves | median ms | p99 ms | longest ms | frozen p99 ms | a write otherwise ms |\n\
-         |---|---|---|---|---|---|---|\n",
+        "| bytes | moves | median ms | p99 ms | longest ms | frozen p99 ms | bystander p99 ms | a write otherwise ms |\n\
+         |---|---|---|---|---|---|---|---|\n",
     );
     let Some(figure) = measured.summary.get("downtime_p99") else { return text };
     let Some(sizes) = figure.detail["sizes"].as_object() else { return text };
@@ -100,12 +100,13 @@ fn downtime(measured: &Measured) -> String {
         let number = |name: &str| short(of[name].as_f64().unwrap_or(0.0));
         let _ = writeln!(
             text,
-            "| {bytes} | {} | {} | {} | {} | {} | {} |",
+            "| {bytes} | {} | {} | {} | {} | {} | {} | {} |",
             of["moves"],
             number("median_ms"),
             number("p99_ms"),
             number("longest_ms"),
             number("frozen_p99_ms"),
+            number("bystander_p99_ms"),
             number("a_request_otherwise_ms")
         );
     }

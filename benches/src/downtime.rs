@@ -5,6 +5,10 @@
 //! the requests that overlapped it counts, redirects included, less the median of
 //! those that overlapped none: what the move cost the unluckiest request. The
 //! figure is the 99th percentile over the moves of a size.
+//!
+//! A large session takes the processor while it is carried, from everybody. So the same is
+//! measured of a bystander: a client of the handler written by hand, at the same pace, which
+//! has nothing to do with the session and its nodes but the machine.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,13 +24,14 @@ use serde_json::json;
 use crate::http::{Client, request};
 use crate::moves::fill;
 use crate::operator::Way;
-use crate::redis::Sync;
+use crate::redis::{Redis, Sync};
 use crate::report::{Figure, Must, Report, Series, median, quantile};
-use crate::site::{Tree, path};
+use crate::serve::Role;
+use crate::site::{Site, Tree, path};
 
 /// Bytes, moves.
 const SIZES: &[(usize, usize)] =
-    &[(1_000, 100), (100_000, 100), (1_000_000, 60), (16_000_000, 16), (64_000_000, 8)];
+    &[(1_000, 100), (100_000, 100), (1_000_000, 60), (16_000_000, 40), (64_000_000, 20)];
 /// Whose timeline is drawn.
 const DRAWN: usize = 16_000_000;
 const MUST: f64 = 5.0;
@@ -40,20 +45,27 @@ pub(crate) async fn measure(report: &mut Report) -> Result<()> {
         return Ok(());
     }
     let tree = Tree::start(Sync::Everysec).await?;
+    let hand = Site::by_hand(Role::RawStore, Some(Redis::start(Sync::Everysec).await?)).await?;
     let (mut line, mut worst) = (Series::new(), Series::new());
+    let mut beside = Series::new();
     let mut sizes = serde_json::Map::new();
     let mut moves = 0;
     for (bytes, count) in SIZES {
         report.progress(&format!("{count} moves of {bytes} bytes under constant writes"));
-        let seen = of_size(&tree, *bytes, *count).await?;
+        let seen = of_size(&tree, *bytes, *count, None).await?;
         let p99 = quantile(&seen.waits, 0.99);
         let most = quantile(&seen.waits, 1.0);
-        report.progress(&format!("  p99 {p99:.2} ms, longest {most:.2} ms"));
+        let bystander = of_size(&tree, *bytes, *count, Some(hand.address)).await?;
+        let bystander_p99 = quantile(&bystander.waits, 0.99);
+        report.progress(&format!(
+            "  p99 {p99:.2} ms, longest {most:.2} ms; of a bystander {bystander_p99:.2} ms"
+        ));
         // Sizes of plots: far below 2^52.
         #[allow(clippy::cast_precision_loss)]
         let size = *bytes as f64;
         line.push((size, p99));
         worst.push((size, most));
+        beside.push((size, bystander_p99));
         moves += count;
         sizes.insert(
             bytes.to_string(),
@@ -61,6 +73,8 @@ pub(crate) async fn measure(report: &mut Report) -> Result<()> {
                 "p99_ms": p99, "longest_ms": most, "median_ms": median(&seen.waits),
                 "frozen_p99_ms": quantile(&seen.frozen, 0.99),
                 "a_request_otherwise_ms": seen.normal, "moves": count,
+                "bystander_p99_ms": bystander_p99,
+                "bystander_median_ms": median(&bystander.waits),
                 "requests": seen.requests, "worst": {
                     "took_ms": seen.worst.0, "sent_ms": seen.worst.1, "move_ms": seen.worst.2,
                 },
@@ -71,10 +85,13 @@ pub(crate) async fn measure(report: &mut Report) -> Result<()> {
             report.series("timeline_move", vec![(0.0, 0.0), (seen.drawn_ms, 0.0)]);
         }
     }
-    let value = line.iter().map(|(_, p99)| *p99).fold(0.0, f64::max);
+    let most = |line: &Series| line.iter().map(|(_, p99)| *p99).fold(0.0, f64::max);
+    let (value, baseline) = (most(&line), most(&beside));
     let figure = Figure::value(value, "ms", moves, Sync::Everysec.as_str());
+    let figure = figure.against(baseline, value / baseline.max(f64::MIN_POSITIVE));
     report.add("downtime_p99", figure.must(Must::AtMost(MUST)).detail(json!({ "sizes": sizes })));
     report.series("downtime_p99", line);
+    report.series("downtime_bystander", beside);
     report.series("downtime_longest", worst);
     Ok(())
 }
@@ -97,12 +114,27 @@ struct Seen {
 /// A request, from when to when.
 type Asked = (Instant, Instant);
 
-async fn of_size(tree: &Tree, bytes: usize, moves: usize) -> Result<Seen> {
-    let session = format!("under-{bytes}");
+/// Moves a session of this size while a client writes into it; with a bystander that is whose
+/// requests are judged, and the session's client only keeps the nodes as they are otherwise:
+/// a node that serves nobody copies without a pause.
+async fn of_size(
+    tree: &Tree,
+    bytes: usize,
+    moves: usize,
+    bystander: Option<SocketAddr>,
+) -> Result<Seen> {
+    let session = match bystander {
+        None => format!("under-{bytes}"),
+        Some(_) => format!("beside-{bytes}"),
+    };
     fill(tree, &session, bytes).await?;
     let operator = tree.operator()?;
     let stop = Arc::new(AtomicBool::new(false));
-    let writer = tokio::spawn(write(tree.edge.address, session.clone(), Arc::clone(&stop)));
+    let client = |at, pace| tokio::spawn(write(at, session.clone(), pace, Arc::clone(&stop)));
+    let (writer, other) = match bystander {
+        None => (client(tree.edge.address, PACE), None),
+        Some(hand) => (client(hand, PACE), Some(client(tree.edge.address, PACE * 4))),
+    };
     let (mut spans, mut frozen) = (Vec::new(), Vec::new());
     let mut moved = Ok(());
     for number in 0..moves {
@@ -121,6 +153,9 @@ async fn of_size(tree: &Tree, bytes: usize, moves: usize) -> Result<Seen> {
     tokio::time::sleep(REST).await;
     stop.store(true, Ordering::Relaxed);
     let asked = writer.await??;
+    if let Some(other) = other {
+        other.await??;
+    }
     moved?;
     Ok(judge(&asked, &spans, frozen))
 }
@@ -163,14 +198,19 @@ fn judge(asked: &[Asked], spans: &[Asked], frozen: Vec<f64>) -> Seen {
     }
 }
 
-async fn write(edge: SocketAddr, session: String, stop: Arc<AtomicBool>) -> Result<Vec<Asked>> {
-    let mut writer = Writer { at: edge, clients: Vec::new(), session };
+async fn write(
+    at: SocketAddr,
+    session: String,
+    pace: Duration,
+    stop: Arc<AtomicBool>,
+) -> Result<Vec<Asked>> {
+    let mut writer = Writer { at, clients: Vec::new(), session };
     let mut asked = Vec::new();
     while !stop.load(Ordering::Relaxed) {
         let began = Instant::now();
         writer.write("/value", Bytes::from_static(&[b'x'; 100])).await?;
         asked.push((began, Instant::now()));
-        tokio::time::sleep(PACE.saturating_sub(began.elapsed())).await;
+        tokio::time::sleep(pace.saturating_sub(began.elapsed())).await;
     }
     Ok(asked)
 }

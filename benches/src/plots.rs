@@ -36,7 +36,11 @@ pub(crate) fn draw(measured: &Measured, into: &Path) -> Result<Vec<String>> {
             "downtime.svg",
             "What a move costs the unluckiest write",
             ("bytes of the session", "ms"),
-            &[("99th percentile of the moves", "downtime_p99"), ("longest", "downtime_longest")],
+            &[
+                ("99th percentile of the moves", "downtime_p99"),
+                ("longest", "downtime_longest"),
+                ("99th percentile of a bystander", "downtime_bystander"),
+            ],
         ),
         (
             "throughput.svg",

@@ -24,6 +24,7 @@ pub(crate) const ROWS: &[&str] = &[
     "downtime_p99",
     "moves_under_load",
     "million",
+    "million_bare",
     "idle_session_bytes",
     "victims",
 ];

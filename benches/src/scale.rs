@@ -1,6 +1,7 @@
 //! The store with a million sessions: what a request costs, what a session costs,
 //! and how long it takes to choose whom to move.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -18,8 +19,9 @@ use tokio::task::JoinSet;
 
 use crate::redis::{Redis, Sync};
 use crate::report::{Figure, Must, Report, Series, median, quantile};
+use crate::site::cpu;
 
-const ROWS: &[&str] = &["million", "idle_session_bytes", "victims"];
+const ROWS: &[&str] = &["million", "million_bare", "idle_session_bytes", "victims"];
 const FEW: usize = 1_000;
 const MANY: usize = 1_000_000;
 const VICTIMS: usize = 100;
@@ -45,7 +47,7 @@ pub(crate) async fn measure(report: &mut Report, rounds: usize) -> Result<()> {
         (filled, next) = (next, next * 10);
         let mut seen = Vec::new();
         for _ in 0..3 {
-            seen.push(many.requests(filled).await?);
+            seen.push(many.requests(filled).await?.requests);
         }
         // Sessions: far below 2^52.
         #[allow(clippy::cast_precision_loss)]
@@ -55,6 +57,9 @@ pub(crate) async fn measure(report: &mut Report, rounds: usize) -> Result<()> {
     report.series("throughput", throughput);
     if report.wants("million") {
         report.add("million", million(&few, &many, rounds).await?.must(Must::RatioAtMost(1.2)));
+    }
+    if report.wants("million_bare") {
+        report.add("million_bare", million_bare(&few, &many, rounds).await?);
     }
     if report.wants("idle_session_bytes") {
         tokio::time::sleep(Duration::from_secs(1)).await;
@@ -86,21 +91,75 @@ pub(crate) async fn measure(report: &mut Report, rounds: usize) -> Result<()> {
 /// Microseconds that a begin and its commit take of the store, among many sessions
 /// and among few.
 async fn million(few: &Stock, many: &Stock, rounds: usize) -> Result<Figure> {
-    let (mut ours, mut theirs, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+    let mut pair = Pair::default();
     for round in 0..rounds {
-        let (one, other) = if round % 2 == 0 {
+        // Who goes first is the second the next time.
+        if round % 2 == 0 {
             let one = many.requests(MANY).await?;
-            (one, few.requests(FEW).await?)
+            pair.add(one, few.requests(FEW).await?);
         } else {
             let other = few.requests(FEW).await?;
-            (many.requests(MANY).await?, other)
-        };
-        ours.push(1e6 / one);
-        theirs.push(1e6 / other);
-        ratios.push(other / one);
+            pair.add(many.requests(MANY).await?, other);
+        }
     }
-    Ok(Figure::value(median(&ours), "µs", rounds, Sync::Everysec.as_str())
-        .against(median(&theirs), median(&ratios)))
+    Ok(pair.figure())
+}
+
+/// What Redis takes for bare commands on the same keys, in as many round trips: what the memory
+/// of so many sessions costs whoever asks for it. The clients take longer than Redis here, so
+/// that its processor time is what tells.
+async fn million_bare(few: &Stock, many: &Stock, rounds: usize) -> Result<Figure> {
+    let mut pair = Pair::default();
+    for round in 0..rounds {
+        if round % 2 == 0 {
+            let one = many.bare(MANY).await?;
+            pair.add(one, few.bare(FEW).await?);
+        } else {
+            let other = few.bare(FEW).await?;
+            pair.add(many.bare(MANY).await?, other);
+        }
+    }
+    Ok(pair.of_redis())
+}
+
+/// What rounds found among many and among few sessions.
+#[derive(Default)]
+struct Pair {
+    many: Vec<f64>,
+    few: Vec<f64>,
+    ratios: Vec<f64>,
+    redis_many: Vec<f64>,
+    redis_few: Vec<f64>,
+}
+
+impl Pair {
+    fn add(&mut self, many: Rate, few: Rate) {
+        self.many.push(1e6 / many.requests);
+        self.few.push(1e6 / few.requests);
+        self.ratios.push(few.requests / many.requests);
+        self.redis_many.push(many.redis_us);
+        self.redis_few.push(few.redis_us);
+    }
+
+    /// Microseconds a request, as whoever asks sees it.
+    fn figure(&self) -> Figure {
+        self.of(&self.many, &self.few, median(&self.ratios)).detail(json!({
+            "redis_us": median(&self.redis_many),
+            "redis_baseline_us": median(&self.redis_few),
+        }))
+    }
+
+    /// Microseconds of Redis' processor time a request.
+    fn of_redis(&self) -> Figure {
+        let rounds = self.redis_many.iter().zip(&self.redis_few);
+        let ratios: Vec<f64> = rounds.map(|(many, few)| many / few).collect();
+        self.of(&self.redis_many, &self.redis_few, median(&ratios))
+    }
+
+    fn of(&self, many: &[f64], few: &[f64], ratio: f64) -> Figure {
+        Figure::value(median(many), "µs", self.many.len(), Sync::Everysec.as_str())
+            .against(median(few), ratio)
+    }
 }
 
 /// A store with sessions of one small value each.
@@ -149,26 +208,52 @@ impl Stock {
     }
 
     /// Requests a second in random ones of so many sessions.
-    async fn requests(&self, among: usize) -> Result<f64> {
-        let until = Instant::now() + ROUND;
-        let mut tasks = JoinSet::new();
-        for _ in 0..AT_ONCE {
-            let store = Arc::clone(&self.store);
-            tasks.spawn(async move {
+    async fn requests(&self, among: usize) -> Result<Rate> {
+        let store = &self.store;
+        at_once(&self.redis, |until| {
+            let store = Arc::clone(store);
+            async move {
                 let mut done = 0_u32;
                 while Instant::now() < until {
                     // Two requests of one session at once would wait for each other.
                     let number = rand::random_range(0..among);
                     done += u32::from(request(&store, &id(number)?, false).await?);
                 }
-                anyhow::Ok(done)
-            });
-        }
-        let mut all = 0;
-        while let Some(done) = tasks.join_next().await {
-            all += done??;
-        }
-        Ok(f64::from(all) / ROUND.as_secs_f64())
+                Ok(done)
+            }
+        })
+        .await
+    }
+
+    /// Requests a second that read a session's record and data, then write both, with
+    /// nothing to hold them together.
+    async fn bare(&self, among: usize) -> Result<Rate> {
+        let connection = self.redis.connect().await?;
+        at_once(&self.redis, |until| {
+            let mut connection = connection.clone();
+            async move {
+                let mut done = 0_u32;
+                while Instant::now() < until {
+                    let key = format!("f:{{bench/session-{}}}:", rand::random_range(0..among));
+                    let (meta, data) = (format!("{key}m"), format!("{key}d"));
+                    let mut look = redis::pipe();
+                    look.cmd("HMGET").arg(&meta).arg(&["r", "h", "u", "l", "w", "a", "v", "b"]);
+                    look.cmd("HGETALL").arg(&data);
+                    let (record, found): (Vec<Option<String>>, HashMap<String, Bytes>) =
+                        look.query_async(&mut connection).await?;
+                    let (Some(used), false) = (&record[5], found.is_empty()) else {
+                        bail!("{meta}: not what the store writes: {record:?} {found:?}");
+                    };
+                    let mut write = redis::pipe();
+                    write.cmd("HSET").arg(&meta).arg("a").arg(used).ignore();
+                    write.cmd("HSET").arg(&data).arg("svalue").arg(&[b'x'; VALUE]).ignore();
+                    let () = write.query_async(&mut connection).await?;
+                    done += 1;
+                }
+                Ok(done)
+            }
+        })
+        .await
     }
 
     /// Bytes of fields and contents of a session.
@@ -178,6 +263,36 @@ impl Stock {
         #[allow(clippy::cast_precision_loss)]
         Ok(snapshot.bytes as f64)
     }
+}
+
+/// What a round found.
+#[derive(Debug, Clone, Copy)]
+struct Rate {
+    /// Requests a second.
+    requests: f64,
+    /// Processor time that Redis took for each, in microseconds.
+    redis_us: f64,
+}
+
+/// How many of them are done, when so many do them at once for a round.
+async fn at_once<F>(redis: &Redis, asker: impl Fn(Instant) -> F) -> Result<Rate>
+where
+    F: Future<Output = Result<u32>> + Send + 'static,
+{
+    let before = cpu(redis.pid());
+    let until = Instant::now() + ROUND;
+    let mut tasks = JoinSet::new();
+    for _ in 0..AT_ONCE {
+        tasks.spawn(asker(until));
+    }
+    let mut all = 0;
+    while let Some(done) = tasks.join_next().await {
+        all += done??;
+    }
+    let all = f64::from(all);
+    let took = cpu(redis.pid()).saturating_sub(before);
+    let redis_us = took.as_secs_f64() * 1e6 / all.max(1.0);
+    Ok(Rate { requests: all / ROUND.as_secs_f64(), redis_us })
 }
 
 /// A begin and its commit; whether it ran.
