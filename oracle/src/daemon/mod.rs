@@ -3,17 +3,18 @@
 //!
 //! - `gather`: sources, each asked at its own pace
 //! - `act`: what was decided is done, a few at once
+//! - `record`: what is seen is written down
 //! - `told`: what the oracle tells of itself
 //! - `http`: to whom
 
 mod act;
 mod gather;
 mod http;
+mod record;
 mod told;
 
 use std::collections::BTreeMap;
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,7 +37,8 @@ use crate::policy::{Input, Memory, Outcome, decide};
 use crate::settings::FileSettings;
 use crate::signals::{Board, Sample};
 use crate::sources::status::{Status, Wants};
-use crate::trace::{self, Head, Tick};
+use crate::trace::{self, Head};
+use record::Recorder;
 use told::Told;
 
 /// How long what is under way may take when the oracle ends.
@@ -93,7 +95,8 @@ async fn run(parts: Parts, told: Arc<Mutex<Told>>, stop: CancellationToken) {
     let keeping = tokio::spawn(keep(parts.lease.clone(), parts.file.actions.lease.0 / 3));
     let at_once = parts.file.actions.at_once;
     let seed = rand::random();
-    let recorder = parts.record.as_deref().and_then(|path| Recorder::open(path, &parts, seed));
+    let recorder =
+        parts.record.as_deref().and_then(|path| Recorder::start(path, &head(&parts, seed)));
     let acting = act::Acting::start(parts.actions, at_once, Arc::clone(&told));
     let mut ticking = Ticking {
         began: Instant::now(),
@@ -123,6 +126,20 @@ async fn run(parts: Parts, told: Arc<Mutex<Told>>, stop: CancellationToken) {
     keeping.abort();
     ticking.acting.end(ENDING).await;
     parts.lease.release().await;
+    if let Some(recorder) = ticking.recorder {
+        recorder.end(ENDING).await;
+    }
+}
+
+/// What a trace of this oracle begins with.
+fn head(parts: &Parts, seed: u64) -> Head {
+    Head {
+        trace: trace::VERSION,
+        node: parts.here.clone(),
+        smoothing: parts.file.signals.into(),
+        policy: parts.file.policy.clone(),
+        seed,
+    }
 }
 
 /// Keeps the right to act, or waits for it.
@@ -277,45 +294,4 @@ fn wants(outcome: &Outcome) -> BTreeMap<FunctionName, Wants> {
         (verdict.function.clone(), wants)
     };
     outcome.verdicts.iter().map(one).collect()
-}
-
-/// Writes a trace.
-struct Recorder {
-    file: std::fs::File,
-    last: Option<Functions>,
-}
-
-impl Recorder {
-    fn open(path: &Path, parts: &Parts, seed: u64) -> Option<Self> {
-        let head = Head {
-            trace: trace::VERSION,
-            node: parts.here.clone(),
-            smoothing: parts.file.signals.into(),
-            policy: parts.file.policy.clone(),
-            seed,
-        };
-        let open = || {
-            let mut file = std::fs::File::create(path)?;
-            writeln!(file, "{}", serde_json::to_string(&head)?)?;
-            Ok::<_, std::io::Error>(file)
-        };
-        match open() {
-            Ok(file) => Some(Self { file, last: None }),
-            Err(error) => {
-                tracing::error!(%error, path = %path.display(), "nothing is recorded");
-                None
-            }
-        }
-    }
-
-    fn write(&mut self, at: Millis, samples: Vec<Sample>, functions: &Functions) {
-        let functions = trace::hashed(functions);
-        let same = self.last.as_ref() == Some(&functions);
-        let tick = Tick { at, samples, functions: (!same).then(|| functions.clone()) };
-        self.last = Some(functions);
-        let line = serde_json::to_string(&tick).unwrap_or_default();
-        if let Err(error) = writeln!(self.file, "{line}") {
-            tracing::error!(%error, "a tick is missing in the trace");
-        }
-    }
 }
