@@ -19,6 +19,28 @@ const WORTH_A_CALL: usize = 512 * 1024;
 /// page it rests as long as the page has taken, but no longer than this.
 const MOST_PAUSE: Duration = Duration::from_millis(4);
 
+/// What a copy carries with one call, in little pages of the store.
+async fn step_of_copy<F: Future<Output = Outcome<Page>>>(
+    serves: bool,
+    cursor: Option<String>,
+    pages: impl Fn(Option<String>) -> F,
+) -> Outcome<Page> {
+    let began = Instant::now();
+    let mut page = pages(cursor).await?;
+    if serves {
+        tokio::time::sleep(began.elapsed().min(MOST_PAUSE)).await;
+        return Ok(page);
+    }
+    // While nobody else wants anything of this node, larger pages are quicker.
+    while page.size() < WORTH_A_CALL
+        && page.copied.as_ref().is_some_and(|copied| !copied.walked)
+        && let Some(cursor) = page.next.take()
+    {
+        page.append(pages(Some(cursor)).await?);
+    }
+    Ok(page)
+}
+
 impl Node {
     fn meant_for_target(&self, from: &NodeName, call: &MigrateCall) -> Outcome<()> {
         self.admit(from)?;
@@ -61,25 +83,14 @@ impl Node {
         self.meant_for_target(from, call)?;
         self.local.heard(&call.session, call.nonce);
         reach(if call.cursor.is_none() { "source.copy" } else { "source.copying" }).await;
-        let (began, serves) = (Instant::now(), self.has_requests());
-        let mut page = self.copied(call, call.cursor.as_deref()).await?;
-        // While nobody else wants anything of this node, larger pages are quicker.
-        while !serves
-            && page.size() < WORTH_A_CALL
-            && page.copied.as_ref().is_some_and(|copied| !copied.walked)
-            && let Some(cursor) = page.next.take()
-        {
-            let next = self.copied(call, Some(&cursor)).await?;
-            page.append(next);
-        }
-        if serves {
-            tokio::time::sleep(began.elapsed().min(MOST_PAUSE)).await;
-        }
+        let pages = |cursor| self.copied(call, cursor);
+        let page = step_of_copy(self.has_requests(), call.cursor.clone(), pages).await?;
         self.local.heard(&call.session, call.nonce);
         Ok(page)
     }
 
-    async fn copied(&self, call: &MigrateCall, cursor: Option<&str>) -> Outcome<Page> {
+    async fn copied(&self, call: &MigrateCall, cursor: Option<String>) -> Outcome<Page> {
+        let cursor = cursor.as_deref();
         let copy = self.recovered(|| self.store.copy(&call.session, call.nonce, cursor));
         Ok(self.page(copy).await??)
     }
@@ -223,5 +234,58 @@ impl Node {
             installed,
             agreed: false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::session::packet::Copied;
+
+    const LITTLE: usize = 128 * 1024;
+    const TAKES: Duration = Duration::from_millis(3);
+
+    /// A page of a store that takes a while for it, the `number`th of ten.
+    async fn page(cursor: Option<String>) -> Outcome<Page> {
+        tokio::time::sleep(TAKES).await;
+        let number: usize = cursor.map_or(0, |cursor| cursor.parse().unwrap());
+        Ok(Page {
+            fields: vec![(format!("s{number}"), Bytes::from(vec![0; LITTLE]))],
+            next: Some((number + 1).to_string()),
+            copied: Some(Copied { walked: number == 9, at: 0, changes: 0 }),
+            ..Page::default()
+        })
+    }
+
+    async fn step(serves: bool, cursor: Option<&str>) -> (usize, Option<String>, Duration) {
+        let began = Instant::now();
+        let page = step_of_copy(serves, cursor.map(str::to_owned), page).await.unwrap();
+        (page.fields.len(), page.next, began.elapsed())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_that_serves_takes_one_little_page_and_rests_as_long() {
+        assert_eq!(step(true, None).await, (1, Some("1".to_owned()), TAKES * 2));
+        assert_eq!(step(true, Some("9")).await, (1, Some("10".to_owned()), TAKES * 2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_quiet_node_puts_pages_together_and_does_not_rest() {
+        assert_eq!(step(false, None).await, (4, Some("4".to_owned()), TAKES * 4));
+        // To the end of the session, and no further.
+        assert_eq!(step(false, Some("8")).await, (2, Some("10".to_owned()), TAKES * 2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_rest_is_bounded() {
+        let slow = async |cursor: Option<String>| {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            page(cursor).await
+        };
+        let began = Instant::now();
+        step_of_copy(true, None, slow).await.unwrap();
+        assert_eq!(began.elapsed(), Duration::from_secs(1) + TAKES + MOST_PAUSE);
     }
 }

@@ -392,6 +392,35 @@ async fn g2_a_copy_that_passed_a_field_over_is_brought_again() {
     assert_eq!(tree.read("navigli").await, ("one,two,three".to_owned(), "milan".to_owned()));
 }
 
+/// How long navigli takes for a page of a copy of which its store takes two milliseconds.
+async fn page_of_a_copy(tree: &Tree) -> Duration {
+    let navigli = tree.node("navigli");
+    let call = tree.attempt("navigli", "milan", 1).await;
+    navigli.agree(&name("milan"), &call).await.unwrap();
+    tree.stores[&name("navigli")].copies_slowly(2);
+    let copy = MigrateCall { phase: Phase::Copy, ..call };
+    let began = tokio::time::Instant::now();
+    navigli.copy(&name("milan"), &copy).await.unwrap();
+    began.elapsed()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_copy_rests_while_its_node_serves_somebody() {
+    let tree = Tree::start(|_| {});
+    tree.write("navigli", "one").await;
+    // What was before is none of it.
+    tree.node("navigli").has_requests();
+    assert_eq!(page_of_a_copy(&tree).await, Duration::from_millis(2));
+    let tree = Tree::start(|_| {});
+    tree.write("navigli", "one").await;
+    tree.node("navigli").has_requests();
+    let here = Arc::clone(&tree);
+    let slow = tokio::spawn(async move { here.ask("navigli", Request::get("/slowly")).await });
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    assert_eq!(page_of_a_copy(&tree).await, Duration::from_millis(4));
+    slow.await.unwrap().unwrap();
+}
+
 #[tokio::test(start_paused = true)]
 async fn g2_a_drain_finds_a_session_that_its_index_has_not_listed_for_ten_seconds() {
     let tree = Tree::start(|_| {});

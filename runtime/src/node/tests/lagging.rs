@@ -1,8 +1,9 @@
-//! A memory store whose index may lag, as that of Redis may.
+//! A memory store whose index may lag, as that of Redis may, and whose copies may take a
+//! while.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -18,21 +19,29 @@ use crate::store::{
     Session, SessionStore, Snapshot, Staged, StoreResult, StoreScope, Walked,
 };
 
-/// A memory store; while its index lags it lists no session.
+/// A memory store; while its index lags it lists no session. A page of a copy takes so many
+/// milliseconds.
 #[derive(Debug)]
 pub(super) struct Lagging {
     memory: MemoryStore,
     lags: AtomicBool,
+    copy_takes: AtomicU64,
 }
 
 impl Lagging {
     pub(super) fn new(scope: StoreScope) -> Self {
-        Self { memory: MemoryStore::new(scope), lags: AtomicBool::new(false) }
+        let memory = MemoryStore::new(scope);
+        Self { memory, lags: AtomicBool::new(false), copy_takes: AtomicU64::new(0) }
     }
 
     /// The index lags from now on, until it is mended.
     pub(super) fn lags(&self) {
         self.lags.store(true, Ordering::Relaxed);
+    }
+
+    /// A page of a copy takes so many milliseconds from now on.
+    pub(super) fn copies_slowly(&self, milliseconds: u64) {
+        self.copy_takes.store(milliseconds, Ordering::Relaxed);
     }
 }
 
@@ -78,6 +87,17 @@ store! {
             self.memory.mend_index(cursor).await
         }
 
+        async fn copy(
+            &self,
+            session: &SessionId,
+            nonce: Nonce,
+            cursor: Option<&str>,
+        ) -> StoreResult<Result<Page, Refusal>> {
+            let takes = self.copy_takes.load(Ordering::Relaxed);
+            tokio::time::sleep(Duration::from_millis(takes)).await;
+            self.memory.copy(session, nonce, cursor).await
+        }
+
         fn promise(&self) -> Promise {
             self.memory.promise()
         }
@@ -100,7 +120,6 @@ store! {
     fn read(session: &SessionId, guard: &ReadGuard, read: &Read) -> Option<FieldMap>;
     fn snapshot(session: &SessionId) -> Snapshot;
     fn step(session: &SessionId, event: &Event, durability: Durability) -> Result<Reply, Refusal>;
-    fn copy(session: &SessionId, nonce: Nonce, cursor: Option<&str>) -> Result<Page, Refusal>;
     fn export(session: &SessionId, nonce: Nonce, cursor: Option<&str>) -> Result<Page, Refusal>;
     fn stage(session: &SessionId, nonce: Nonce, page: &Page) -> Staged;
     fn dump(session: &SessionId) -> Option<FieldMap>;
