@@ -1,8 +1,10 @@
 //! Signed HTTP to the other nodes.
 //!
+//! - `answer`: what comes back, as far as it may go
 //! - `invoke`: requests to other nodes' functions
 //! - `version`: finding out which version another node speaks
 
+mod answer;
 pub(crate) mod invoke;
 #[cfg(test)]
 mod tests;
@@ -199,7 +201,7 @@ impl HttpPeers {
         };
         let retry_after = header("retry-after").and_then(|seconds| seconds.parse().ok());
         let header = header(SIGNATURE_HEADER);
-        let body = sent.bytes().await.map_err(|error| unreachable(innermost(&error)))?;
+        let body = answer::whole(sent, answer::OF_A_CALL).await.map_err(unreachable)?;
         if let Err(error) = signed.check_answer(header.as_deref(), status.as_u16(), &body) {
             return match (status, header) {
                 (StatusCode::NOT_FOUND, None) => Err(PeerError::NoFunction { node: to.clone() }),

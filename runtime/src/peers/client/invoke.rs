@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
 
+use super::answer::{OF_A_FUNCTION, whole};
 use super::version::{Learned, TRIES, says_unread};
 use super::{HttpPeers, innermost, unix_ms, unsigned};
 use crate::edge_db::Caller as Invokes;
@@ -161,7 +162,7 @@ impl HttpPeers {
         let status = sent.status();
         let mut headers = sent.headers().clone();
         // Read to its end, the connection serves again.
-        let body = sent.bytes().await.map_err(|error| unavailable(innermost(&error)))?;
+        let body = whole(sent, OF_A_FUNCTION).await.map_err(unavailable)?;
         let signature = headers.remove(SIGNATURE_HEADER);
         let signature = signature.as_ref().and_then(|value| value.to_str().ok());
         if version > WireVersion::V1 {
