@@ -128,9 +128,13 @@ pub struct Inner {
     /// The store may have forgotten its last writes; so it is taken to be at start.
     unrecovered: AtomicBool,
     /// Sessions somebody works on in the background, so that nobody else begins.
-    working: Mutex<BTreeSet<SessionId>>,
+    working: recover::Sessions,
     /// Bounds that work.
     workers: Arc<Semaphore>,
+    /// Sessions whose messages somebody delivers.
+    delivering: recover::Sessions,
+    /// Bounds the deliveries.
+    couriers: Arc<Semaphore>,
     /// Nodes that did not answer, and until when nobody tries again for a session
     /// in doubt.
     silent: Mutex<BTreeMap<NodeName, tokio::time::Instant>>,
@@ -201,6 +205,8 @@ impl Node {
             unrecovered: AtomicBool::new(true),
             working: Mutex::default(),
             workers: Arc::new(Semaphore::new(recover::WORKERS)),
+            delivering: Mutex::default(),
+            couriers: Arc::new(Semaphore::new(recover::WORKERS)),
             silent: Mutex::default(),
             tasks: TaskTracker::new(),
         }))
