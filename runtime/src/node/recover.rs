@@ -97,6 +97,7 @@ impl Node {
         let hears = |session: &SessionId, nonce| self.local.hears(session, nonce, long);
         self.moves.forget_silent(long, hears);
         self.local.keep_only(&pending, self.config.recovery_interval * 10);
+        self.predecessors.forget(self.config.session_wait.max(self.config.pointer_fresh));
         for session in pending {
             // What finds no worker is there at the next turn; a turn waits for nobody.
             let Ok(permit) = Arc::clone(&self.workers).try_acquire_owned() else { break };

@@ -1,6 +1,7 @@
 //! Nodes of a small tree with memory stores, and messages between them that a test
 //! loses or changes.
 
+mod ended;
 mod given_up;
 mod lagging;
 mod messages;

@@ -1,4 +1,4 @@
-//! A memory store whose index may lag, as that of Redis may.
+//! A memory store whose index may lag, as that of Redis may, and that may take its time.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
 
 use crate::protocol::{Event, Refusal, Reply};
 use crate::session::fields::FieldMap;
@@ -23,11 +25,23 @@ use crate::store::{
 pub(super) struct Lagging {
     memory: MemoryStore,
     lags: AtomicBool,
+    held: Mutex<Option<oneshot::Receiver<()>>>,
 }
 
 impl Lagging {
     pub(super) fn new(scope: StoreScope) -> Self {
-        Self { memory: MemoryStore::new(scope), lags: AtomicBool::new(false) }
+        Self {
+            memory: MemoryStore::new(scope),
+            lags: AtomicBool::new(false),
+            held: Mutex::default(),
+        }
+    }
+
+    /// The next request waits in front of the store until what is returned is dropped.
+    pub(super) fn holds(&self) -> oneshot::Sender<()> {
+        let (holding, held) = oneshot::channel();
+        *self.held.lock() = Some(held);
+        holding
     }
 
     /// The index lags from now on, until it is mended.
@@ -56,6 +70,18 @@ macro_rules! store {
 
 store! {
     {
+        async fn begin(
+            &self,
+            session: &SessionId,
+            request: &BeginRequest,
+        ) -> StoreResult<Begun> {
+            let held = self.held.lock().take();
+            if let Some(held) = held {
+                let _ = held.await;
+            }
+            self.memory.begin(session, request).await
+        }
+
         async fn residents(
             &self,
             homes: Option<&[NodeName]>,
@@ -92,7 +118,6 @@ store! {
         recalled: &Session,
         commit: &Commit
     ) -> Option<Committed>;
-    fn begin(session: &SessionId, request: &BeginRequest) -> Begun;
     fn commit(session: &SessionId, commit: &Commit) -> Committed;
     fn release(session: &SessionId, lease: LeaseId) -> ();
     fn renew(session: &SessionId, lease: LeaseId, ttl: Duration) -> bool;
