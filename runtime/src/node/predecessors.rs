@@ -57,7 +57,7 @@ impl Predecessors {
 
     /// What was here last.
     pub(super) fn last(&self, session: &SessionId) -> Option<SessionToken> {
-        self.find(session, |all| all.last())
+        self.find(session, <[_]>::last)
     }
 
     fn find(
