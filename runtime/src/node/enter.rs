@@ -26,15 +26,24 @@ pub(super) enum Creates {
 
 /// The session of another home that a request found here first, and where it was: the
 /// request keeps to it, for another one of its id may come while it waits (ADR 28).
-#[derive(Debug, Default)]
-pub(super) struct Met(OnceLock<SessionToken>);
+#[derive(Debug)]
+pub(super) struct Met {
+    /// When the request came to this node.
+    came: Instant,
+    first: OnceLock<SessionToken>,
+}
 
 impl Met {
+    /// A request that came at `came` has found nothing yet.
+    pub(super) fn new(came: Instant) -> Self {
+        Self { came, first: OnceLock::new() }
+    }
+
     /// A session was found at `here`; the first one counts. What has its home here stays
     /// known here, for as long as there is any.
     pub(super) fn note(&self, token: SessionToken, here: &NodeName) {
         if token.proprietary_location != *here {
-            let _ = self.0.set(token);
+            let _ = self.first.set(token);
         }
     }
 }
@@ -112,7 +121,7 @@ impl Node {
     }
 
     fn learned(&self, entering: &Entering<'_>) -> Learned {
-        let create = entering.met.0.get().is_none() && self.creates_at_once(entering);
+        let create = entering.met.first.get().is_none() && self.creates_at_once(entering);
         Learned { create, ..Learned::default() }
     }
 
@@ -132,6 +141,7 @@ impl Node {
             }
             Ok(Begun::Run(session)) => {
                 let lease = request.ask.lease;
+                self.note_predecessor(entering);
                 let Some(token) = self.means_another(entering, learned, &session.life) else {
                     self.created(&session);
                     return Ok(Ok(Entered::Run { session, lease }));
@@ -147,9 +157,10 @@ impl Node {
                 Ok(Ok(Entered::Replay { entry, token }))
             }
             Ok(Begun::Other { slot, now }) => {
+                self.note_predecessor(entering);
                 if let Some(record) = &slot.record {
                     entering.met.note(self.token_of(entering.session, record), self.here());
-                    learned.create &= entering.met.0.get().is_none();
+                    learned.create &= entering.met.first.get().is_none();
                 }
                 let (_, outcome) = protocol::begin(&slot, self.here(), now, &request.ask);
                 let epoch = slot.record.as_ref().map_or(0, Record::epoch);
@@ -265,6 +276,13 @@ impl Node {
         entering: &Entering<'_>,
         learned: &mut Learned,
     ) -> Outcome<Option<Entered>> {
+        // Its home may have sent the request here before it heard that the session has
+        // ended, and begins it anew.
+        if !self.may_create(entering)
+            && let Some(ended) = self.predecessors.last(entering.session)
+        {
+            entering.met.note(ended, self.here());
+        }
         if let Some(token) = self.elsewhere(entering).or_else(|| self.met(entering)) {
             let to = match self.follow_hint(token).await {
                 Hint::At(place) => place,
@@ -309,12 +327,20 @@ impl Node {
 
     /// What the request found here first, if its home is in the tree still.
     fn met<'a>(&self, entering: &Entering<'a>) -> Option<&'a SessionToken> {
-        let met = entering.met.0.get();
+        let met = entering.met.first.get();
         met.filter(|met| self.topology().node(&met.proprietary_location).is_some())
+    }
+
+    /// A request that came when another session of its id was here means that one.
+    fn note_predecessor(&self, entering: &Entering<'_>) {
+        if let Some(token) = self.predecessors.at(entering.session, entering.met.came) {
+            entering.met.note(token, self.here());
+        }
     }
 
     /// Whether the request is meant for a session of another home than this one.
     pub(super) fn is_of_another(&self, entering: &Entering<'_>, here: &Life) -> bool {
+        self.note_predecessor(entering);
         self.means_another(entering, &Learned::default(), here).is_some()
     }
 
@@ -346,7 +372,7 @@ impl Node {
     }
 
     fn allow_creation(&self, entering: &Entering<'_>, learned: &mut Learned) -> Outcome<()> {
-        if entering.creates == Creates::AtEntry && !self.is_entry() {
+        if !self.may_create(entering) {
             return Err(self.unknown_session());
         }
         self.has_room(0)?;
@@ -375,14 +401,17 @@ impl Node {
         })
     }
 
+    fn may_create(&self, entering: &Entering<'_>) -> bool {
+        match entering.creates {
+            Creates::AtEntry => self.is_entry(),
+            Creates::Anywhere => true,
+        }
+    }
+
     /// Whether the first `begin` may create, so that a new session costs no
     /// round trip more than an old one.
     fn creates_at_once(&self, entering: &Entering<'_>) -> bool {
-        let allowed = match entering.creates {
-            Creates::AtEntry => self.is_entry(),
-            Creates::Anywhere => true,
-        };
-        allowed
+        self.may_create(entering)
             && self.elsewhere(entering).is_none()
             && self.has_room(0).is_ok()
             && !self.creations_exhausted.load(std::sync::atomic::Ordering::Relaxed)

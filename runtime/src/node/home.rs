@@ -32,8 +32,12 @@ impl Node {
             }
             Some(Record::Expired { life, epoch }) => {
                 self.update_home(session, life, *epoch, self.here(), true).await?;
+                // Requests are led here until home has heard of it.
+                let ended = self.token(session, life, *epoch, &life.home);
+                let leaving = self.predecessors.leaves(ended);
                 let event = Event::ExpiryTold { epoch: *epoch };
                 self.step(session, &event, Durability::Eventual).await?;
+                drop(leaving);
                 self.lines.changed(session);
             }
             _ => {}

@@ -169,8 +169,9 @@ impl Node {
     /// A read-only request: no lease, no line. It sees one version throughout, or
     /// runs again.
     async fn read(&self, mut call: Call, matched: &Matched) -> Outcome<Answer> {
-        let until = Instant::now() + self.config.session_wait;
-        let (mut id, met) = (call.request_id.clone(), Met::default());
+        let came = Instant::now();
+        let until = came + self.config.session_wait;
+        let (mut id, met) = (call.request_id.clone(), Met::new(came));
         loop {
             let entering = Entering {
                 session: &call.session,
@@ -249,7 +250,7 @@ impl Node {
         // From here on a client that goes away changes nothing: the request runs
         // to its commit, and the session is free for the next one.
         let running = Detached::new(&self.tasks, async move {
-            let outcome = node.write_in_turn(call, &matched, &line, until).await;
+            let outcome = node.write_in_turn(call, &matched, &line, came).await;
             drop((turn, in_flight));
             outcome
         });

@@ -21,7 +21,7 @@
 //! - `retree`: the tree changes while the node is at work
 //! - `status`: how it is, for tools
 //! - `moves`: how many moves go on at once
-//! - `lines`, `leases`, `local`: what this process remembers while it runs
+//! - `lines`, `leases`, `local`, `predecessors`: what this process remembers while it runs
 //! - `machine`: chance and the time of day, which a simulation hands in
 
 mod activity;
@@ -44,6 +44,7 @@ mod machine;
 mod moves;
 mod offload;
 mod outbox;
+mod predecessors;
 mod pull;
 mod recover;
 mod restore;
@@ -86,6 +87,7 @@ use lines::Lines;
 use local::Local;
 use machine::{Rate, Steady};
 use moves::Moves;
+use predecessors::Predecessors;
 use restore::Restore;
 
 /// One function's sessions at one node. Cheap to clone.
@@ -109,6 +111,7 @@ pub struct Inner {
     lines: Arc<Lines>,
     leases: Arc<Leases>,
     local: Arc<Local>,
+    predecessors: Predecessors,
     /// Nodes that a person gave up; the store has the truth.
     barred: RwLock<BTreeSet<NodeName>>,
     /// Sessions that are here, as last counted.
@@ -128,9 +131,13 @@ pub struct Inner {
     /// The store may have forgotten its last writes; so it is taken to be at start.
     unrecovered: AtomicBool,
     /// Sessions somebody works on in the background, so that nobody else begins.
-    working: Mutex<BTreeSet<SessionId>>,
+    working: recover::Sessions,
     /// Bounds that work.
     workers: Arc<Semaphore>,
+    /// Sessions whose messages somebody delivers.
+    delivering: recover::Sessions,
+    /// Bounds the deliveries.
+    couriers: Arc<Semaphore>,
     /// Nodes that did not answer, and until when nobody tries again for a session
     /// in doubt.
     silent: Mutex<BTreeMap<NodeName, tokio::time::Instant>>,
@@ -192,6 +199,7 @@ impl Node {
             lines: Lines::new(),
             leases: Arc::default(),
             local: Arc::default(),
+            predecessors: Predecessors::default(),
             barred: RwLock::default(),
             resident: AtomicU64::new(0),
             in_flight: AtomicUsize::new(0),
@@ -201,6 +209,8 @@ impl Node {
             unrecovered: AtomicBool::new(true),
             working: Mutex::default(),
             workers: Arc::new(Semaphore::new(recover::WORKERS)),
+            delivering: Mutex::default(),
+            couriers: Arc::new(Semaphore::new(recover::WORKERS)),
             silent: Mutex::default(),
             tasks: TaskTracker::new(),
         }))

@@ -141,11 +141,12 @@ impl Node {
             .map_err(|error| Failure::BadCall(format!("the value is not base64: {error}")))?;
         let id = RequestId::new(format!("propagated-{}", call.id))
             .map_err(|bad| Failure::BadCall(bad.to_string()))?;
-        let until = Instant::now() + self.config.session_wait;
+        let came = Instant::now();
+        let until = came + self.config.session_wait;
         let line = self.lines.stand(&call.session);
         let _turn =
             line.turn(self.config.max_waiting, until).await.map_err(|_| self.still_busy())?;
-        let met = Met::default();
+        let met = Met::new(came);
         let entering = Entering {
             session: &call.session,
             access: Access::Write,

@@ -58,13 +58,16 @@ impl Node {
         let mut moments =
             Moments { began: Instant::now(), frozen: None, serving: None, bytes: 0, rounds: 0 };
         let session = &token.session;
-        self.leave_redirects_alone(session, &pull.life).await?;
+        let before = self.leave_redirects_alone(session, &pull.life).await?;
         self.step(session, &Event::OpenPull(pull.clone()), Durability::Synced).await?;
         if let Err(failure) = self.fetch(session, &pull, &mut moments).await {
             self.give_up(session, &pull).await;
             return Err(failure);
         }
+        // Requests that are here already mean the other session.
+        let leaving = before.map(|before| self.predecessors.leaves(before));
         self.install(session, &pull).await?;
+        drop(leaving);
         moments.serving = Some(Instant::now());
         self.lines.changed(session);
         self.settle(session, &pull.life, pull.next_epoch, &pull.from, SETTLE_TRIES).await;
@@ -77,20 +80,26 @@ impl Node {
 
     /// Refuses a session while requests for another one of its id may be on their way
     /// here: they carry no more than the id. It is for them, not for the protocol:
-    /// a pointer that appears after this look is as good as none.
-    async fn leave_redirects_alone(&self, session: &SessionId, coming: &Life) -> Outcome<()> {
+    /// a pointer that appears after this look is as good as none. Returns what the pointer
+    /// says that is not needed any more.
+    async fn leave_redirects_alone(
+        &self,
+        session: &SessionId,
+        coming: &Life,
+    ) -> Outcome<Option<SessionToken>> {
         let known = self.snapshot(session).await?;
         let fresh = u64::try_from(self.config.pointer_fresh.as_millis()).unwrap_or(u64::MAX);
-        let needed = match &known.slot.record {
-            Some(Record::Moved { life, epoch, to, .. }) if life.home != coming.home => {
-                protocol::pointer_is_needed(&known.slot, known.now, coming, fresh)
-                    || self.home_may_lead_here(session, life, *epoch, to).await
-            }
-            _ => false,
+        let Some(pointer @ Record::Moved { life, epoch, to, .. }) = &known.slot.record else {
+            return Ok(None);
         };
+        if life.home == coming.home {
+            return Ok(None);
+        }
+        let needed = protocol::pointer_is_needed(&known.slot, known.now, coming, fresh)
+            || self.home_may_lead_here(session, life, *epoch, to).await;
         match needed {
             true => Err(Failure::Refused(Refusal::OtherLife)),
-            false => Ok(()),
+            false => Ok(Some(self.token_of(session, pointer))),
         }
     }
 

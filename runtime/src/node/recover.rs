@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::{Failure, Node, Outcome};
@@ -13,7 +14,7 @@ use crate::protocol::Event;
 use crate::session::{Life, NodeName, Pull, Record, SessionId, Transfer};
 use crate::store::{Durability, StoreError};
 
-/// Sessions in doubt that are looked after at once.
+/// Sessions in doubt that are looked after at once; beside them, as many send messages.
 pub(super) const WORKERS: usize = 64;
 /// Sessions in doubt that most turns look at, those first that are longest in doubt.
 const A_TURN: usize = 4096;
@@ -22,12 +23,23 @@ const WHOLE_TURN: u64 = 16;
 /// Between two passes over the index.
 const MEND_EVERY: Duration = Duration::from_secs(300);
 
-/// A session that is being looked after, until this is dropped.
-struct Working<'a>(&'a Node, &'a SessionId);
+/// Sessions that somebody works on, so that nobody else begins.
+pub(super) type Sessions = Mutex<BTreeSet<SessionId>>;
+
+/// A session that is worked on, until this is dropped.
+struct Working<'a>(&'a Sessions, &'a SessionId);
+
+impl<'a> Working<'a> {
+    /// `None` if somebody is at it already.
+    fn begin(all: &'a Sessions, session: &'a SessionId) -> Option<Self> {
+        let new = all.lock().insert(session.clone());
+        new.then(|| Self(all, session))
+    }
+}
 
 impl Drop for Working<'_> {
     fn drop(&mut self) {
-        self.0.working.lock().remove(self.1);
+        self.0.lock().remove(self.1);
     }
 }
 
@@ -85,6 +97,7 @@ impl Node {
         let hears = |session: &SessionId, nonce| self.local.hears(session, nonce, long);
         self.moves.forget_silent(long, hears);
         self.local.keep_only(&pending, self.config.recovery_interval * 10);
+        self.predecessors.forget(self.config.session_wait.max(self.config.pointer_fresh));
         for session in pending {
             // What finds no worker is there at the next turn; a turn waits for nobody.
             let Ok(permit) = Arc::clone(&self.workers).try_acquire_owned() else { break };
@@ -99,10 +112,7 @@ impl Node {
 
     /// Does what one session waits for, unless somebody is at it already.
     pub(super) async fn look_after(&self, session: &SessionId) {
-        if !self.working.lock().insert(session.clone()) {
-            return;
-        }
-        let working = Working(self, session);
+        let Some(working) = Working::begin(&self.working, session) else { return };
         if let Err(failure) = self.resolve(session).await {
             tracing::debug!(
                 node = %self.here(), session = session.log_hash(), %failure, "still in doubt"
@@ -122,6 +132,9 @@ impl Node {
                 | Record::Owned { life, intent: Some(transfer), .. },
             ) => self.ask_target(session, life, transfer).await?,
             Some(Record::Owned { life, epoch, unsettled, untold, .. }) => {
+                if snapshot.slot.outbox > 0 {
+                    self.deliver_beside(session);
+                }
                 if let Some(from) = unsettled
                     && !self.local.is_pulling(session)
                 {
@@ -131,14 +144,29 @@ impl Node {
                 if *untold {
                     self.tell_home(session).await?;
                 }
-                if snapshot.slot.outbox > 0 {
-                    self.deliver(session).await?;
-                }
             }
             Some(Record::Expired { .. }) => self.tell_home(session).await?,
             Some(Record::Moved { .. }) | None => {}
         }
         Ok(())
+    }
+
+    /// Delivers a session's messages, unless somebody does. A receiver may take long: a move
+    /// that gets into doubt meanwhile does not wait for it.
+    fn deliver_beside(&self, session: &SessionId) {
+        // Who finds no place is there at the next turn.
+        let Ok(permit) = Arc::clone(&self.couriers).try_acquire_owned() else { return };
+        let (node, session) = (self.clone(), session.clone());
+        self.later(async move {
+            let Some(delivering) = Working::begin(&node.delivering, &session) else { return };
+            if let Err(failure) = node.deliver(&session).await {
+                tracing::debug!(
+                    node = %node.here(), session = session.log_hash(), %failure,
+                    "messages are still under way"
+                );
+            }
+            drop((delivering, permit));
+        });
     }
 
     /// The source of a silent move asks its target; the answer is final.

@@ -23,15 +23,15 @@ use crate::store::{Commit, Committed, ReadGuard, Session, StoreError};
 pub(super) type Remember = (RequestId, Digest, StoredResponse);
 
 impl Node {
-    /// A writing request whose turn it is.
+    /// A writing request whose turn it is; it came at `came`.
     pub(super) async fn write_in_turn(
         &self,
         call: Call,
         matched: &Matched,
         line: &Line,
-        until: Instant,
+        came: Instant,
     ) -> Outcome<Answer> {
-        let met = Met::default();
+        let (until, met) = (came + self.config.session_wait, Met::new(came));
         let entering = call.entering(until, &met);
         if let Some(answer) = self.write_at_once(&call, matched, &entering, line).await? {
             return Ok(answer);

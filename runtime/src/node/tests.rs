@@ -1,8 +1,10 @@
 //! Nodes of a small tree with memory stores, and messages between them that a test
 //! loses or changes.
 
+mod ended;
 mod given_up;
 mod lagging;
+mod messages;
 mod one_id;
 mod put_back;
 mod retired;
@@ -17,7 +19,7 @@ use parking_lot::Mutex;
 
 use super::{Answer, Call, Failure, Node, NodeConfig, Offload, Outcome, Parts, ThisMachine};
 use crate::edge_db::{EdgeDb, ReadDb};
-use crate::function::{Function, Request, Response, Result as Handled};
+use crate::function::{Function, Propagated, Request, Response, Result as Handled};
 use crate::peers::messages::{DrainAction, DrainState, MigrateCall, Phase};
 use crate::peers::{PeerAnswer, PeerCall, PeerError, Peers};
 use crate::protocol::{Event, Refusal};
@@ -67,9 +69,18 @@ async fn read_slowly((): &(), request: Request, db: &ReadDb) -> Handled<Response
     read(&(), request, db).await
 }
 
+async fn send((): &(), request: Request, db: &mut EdgeDb) -> Handled<Response> {
+    db.propagate(request.text()?.to_owned(), "country", "log")?;
+    Ok(Response::text("sent"))
+}
+
+async fn take((): &(), message: Propagated, db: &mut EdgeDb) -> Handled<()> {
+    db.add_to_list("log", message.value)
+}
+
 fn log() -> Function {
     let log = Function::routes(()).on("GET /log", read).on("POST /log", write);
-    log.on("GET /slowly", read_slowly).into()
+    log.on("GET /slowly", read_slowly).on("POST /send", send).on_propagate(take).into()
 }
 
 /// Whether a call from one node to another is lost.

@@ -12,6 +12,8 @@ const PINNED: &[(u64, &str)] = &[
     (2478, "home had not heard where its session went, and led into another one of its id"),
     (68099, "a pointer led where it had led before home was asked, in vain, for two seconds"),
     (124_333, "another session of the id came while a request waited for home, and served it"),
+    (203_351, "the same: a request got to a slow store only when the other session was there"),
+    (226_244, "a frozen session's messages had no answer, and its source asked nobody meanwhile"),
     (142_071, "a home that was given up was told of the newest epoch, and not whose it is"),
     (22557, "another node's offers kept the source of a silent move from asking"),
     (7659, "a node is still away while a person gives it up everywhere"),

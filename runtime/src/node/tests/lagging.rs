@@ -1,5 +1,4 @@
-//! A memory store whose index may lag, as that of Redis may, and whose copies may take a
-//! while.
+//! A memory store whose index may lag, as that of Redis may, and that may take its time.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,6 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
 
 use crate::protocol::{Event, Refusal, Reply};
 use crate::session::fields::FieldMap;
@@ -26,12 +27,24 @@ pub(super) struct Lagging {
     memory: MemoryStore,
     lags: AtomicBool,
     copy_takes: AtomicU64,
+    held: Mutex<Option<oneshot::Receiver<()>>>,
 }
 
 impl Lagging {
     pub(super) fn new(scope: StoreScope) -> Self {
-        let memory = MemoryStore::new(scope);
-        Self { memory, lags: AtomicBool::new(false), copy_takes: AtomicU64::new(0) }
+        Self {
+            memory: MemoryStore::new(scope),
+            lags: AtomicBool::new(false),
+            copy_takes: AtomicU64::new(0),
+            held: Mutex::default(),
+        }
+    }
+
+    /// The next request waits in front of the store until what is returned is dropped.
+    pub(super) fn holds(&self) -> oneshot::Sender<()> {
+        let (holding, held) = oneshot::channel();
+        *self.held.lock() = Some(held);
+        holding
     }
 
     /// The index lags from now on, until it is mended.
@@ -65,6 +78,18 @@ macro_rules! store {
 
 store! {
     {
+        async fn begin(
+            &self,
+            session: &SessionId,
+            request: &BeginRequest,
+        ) -> StoreResult<Begun> {
+            let held = self.held.lock().take();
+            if let Some(held) = held {
+                let _ = held.await;
+            }
+            self.memory.begin(session, request).await
+        }
+
         async fn residents(
             &self,
             homes: Option<&[NodeName]>,
@@ -112,7 +137,6 @@ store! {
         recalled: &Session,
         commit: &Commit
     ) -> Option<Committed>;
-    fn begin(session: &SessionId, request: &BeginRequest) -> Begun;
     fn commit(session: &SessionId, commit: &Commit) -> Committed;
     fn release(session: &SessionId, lease: LeaseId) -> ();
     fn renew(session: &SessionId, lease: LeaseId, ttl: Duration) -> bool;

@@ -77,3 +77,50 @@ async fn rule_5_a_read_that_runs_again_is_not_led_into_a_session_that_came_meanw
     let answer = waiting.await.unwrap();
     assert!(leads_to(&answer, "navigli"), "{answer:?}");
 }
+
+/// Requests that came to milan when navigli's session was there; when they get to the store,
+/// brera's is.
+async fn comes_before_another(
+    tree: &Arc<Tree>,
+    requests: Vec<Request>,
+) -> Vec<tokio::task::JoinHandle<Outcome<Answer>>> {
+    tree.write("navigli", "n").await;
+    tree.write("brera", "b").await;
+    assert_eq!(tree.offload("navigli").await.unwrap(), "milan");
+    let holding = tree.stores[&name("milan")].holds();
+    let mut waiting = Vec::new();
+    for request in requests {
+        let asking = Arc::clone(tree);
+        waiting.push(tokio::spawn(async move { asking.ask("milan", request).await }));
+        // Time stands still until nobody has anything to do.
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert!(waiting.iter().all(|waiting| !waiting.is_finished()));
+    tree.node("navigli").force_onload(Some(session()), 1).await.unwrap();
+    assert_eq!(tree.offload("brera").await.unwrap(), "milan");
+    drop(holding);
+    waiting
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_5_a_request_that_gets_to_a_slow_store_late_means_the_session_that_it_came_to() {
+    let tree = Tree::start(|config| config.pointer_fresh = Duration::ZERO);
+    for waiting in comes_before_another(&tree, vec![Request::get("/log").into()]).await {
+        let answer = waiting.await.unwrap();
+        assert!(leads_to(&answer, "navigli"), "{answer:?}");
+    }
+    assert_eq!(tree.read("brera").await, ("b".to_owned(), "milan".to_owned()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_5_writes_in_line_mean_the_session_that_they_came_to() {
+    let tree = Tree::start(|config| config.pointer_fresh = Duration::ZERO);
+    // The first one asks for the lease, since it sends something; the other waits behind it.
+    let writes = ["/send", "/log"].map(|path| Request::post(path).text("more").into());
+    for waiting in comes_before_another(&tree, writes.into()).await {
+        let answer = waiting.await.unwrap();
+        assert!(leads_to(&answer, "navigli"), "{answer:?}");
+    }
+    assert_eq!(tree.read("brera").await, ("b".to_owned(), "milan".to_owned()));
+    assert_eq!(tree.read("navigli").await, ("n".to_owned(), "navigli".to_owned()));
+}
