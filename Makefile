@@ -63,6 +63,7 @@ TEST_FILES ?= $(if $(wildcard /dev/shm/.),/dev/shm,/tmp)
 test: export TMPDIR ?= $(TEST_FILES)
 test: setup ## Run all tests and say how many there were
 	$(CARGO) build -p funicular-cli
+	$(CARGO) build --workspace --bin traced --features funicular-traced/otel
 	@if $(CARGO) nextest --version >/dev/null 2>&1; then \
 	  $(CARGO) nextest run --workspace --no-fail-fast --test-threads $(TEST_THREADS); \
 	else \

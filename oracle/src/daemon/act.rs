@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use funicular::session::FunctionName;
+use funicular::trace;
 use futures_util::StreamExt;
 use futures_util::stream;
 use parking_lot::Mutex;
@@ -90,7 +91,7 @@ async fn one(
     id: u64,
     decision: &Decision,
 ) {
-    let outcome = actions.perform(decision).await;
+    let outcome = trace::step(decision.action.name(), actions.perform(decision)).await;
     let (word, sentence) = match &outcome {
         Ok(Done::Done(sentence)) => ("done", sentence.clone()),
         Ok(Done::GoesOn(sentence)) => ("goes-on", sentence.clone()),
