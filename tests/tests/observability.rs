@@ -328,7 +328,12 @@ async fn every_alert_fires_for_a_real_fault_and_every_metric_is_there() {
         prometheus.names().await.contains("funicular_oracle_actions_total")
     })
     .await;
-    watched.tree.site("navigli").redis().cli(&["CONFIG", "SET", "maxmemory", "0"]);
+    watched.tree.site("navigli").redis().cli(&["CONFIG", "SET", "maxmemory", "1gb"]);
+    until("the oracle is calm", async || {
+        let room = "max(funicular_oracle_signal{signal=\"redis-memory\"}) < 0.5";
+        !watched.prometheus.query(room).await.expect("a value").is_empty()
+    })
+    .await;
 
     // A node is lost while a message is for it.
     watched.tree.site("milan").kill9();

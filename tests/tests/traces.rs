@@ -131,17 +131,17 @@ async fn traced(collector: &Collector) -> Tree {
 }
 
 /// An order of an operator who is traced.
-async fn offload(tree: &Tree, session: &str, parent: &str) {
+async fn offload(tree: &Tree, node: &str, session: &str, parent: &str) {
     let body = serde_json::json!({"session": session}).to_string();
     let path = "/_/force-offload";
     let signature = tree.operator().signature(
         (Role::Operator, "test"),
-        "navigli",
+        node,
         ("POST", path, ""),
         body.as_bytes(),
         unix_ms(),
     );
-    let call = reqwest::Client::new().post(format!("{}{path}", tree.gateway("navigli")));
+    let call = reqwest::Client::new().post(format!("{}{path}", tree.gateway(node)));
     let call = call.header(SIGNATURE_HEADER, signature).header("traceparent", parent).body(body);
     let answer = call.send().await.expect("an answer");
     assert_eq!(answer.status(), 200, "{:?}", answer.text().await);
@@ -155,12 +155,15 @@ async fn one_trace_goes_over_requests_a_redirect_and_a_move() {
     let traced = [("traceparent", parent.as_str())];
     let mut client = Client::new(tree.gateway("navigli"), "one");
     client.send_with(Method::POST, "/log", "a", &traced).await.expect(204);
-    offload(&tree, "one", &parent).await;
+    offload(&tree, "navigli", "one", &parent).await;
     let answer = client.send_with(Method::POST, "/pass?node=italy", "b", &traced).await.expect(200);
     assert_eq!(answer.hops.len(), 1);
     let (there, here) = answer.text().split_once(' ').expect("both");
 
-    let wanted = 17;
+    // And on, past its home, which has to be told.
+    offload(&tree, "milan", "one", &parent).await;
+
+    let wanted = 29;
     until("all spans have come", async || collector.of(TRACE).await.len() >= wanted).await;
     let spans = collector.of(TRACE).await;
     assert!(spans.iter().all(|span| span.service == "traced"), "{spans:#?}");
@@ -187,25 +190,27 @@ async fn one_trace_goes_over_requests_a_redirect_and_a_move() {
     assert_eq!(ran.notes["funicular.epoch"], "1");
     assert_eq!(elsewhere.notes["funicular.epoch"], "2");
     assert_eq!(redirected.notes["funicular.at"], "milan");
-    // The move: an order, an offer, a pull with its steps, each with the answer of the source.
-    let order = one("navigli", "force-offload");
-    assert_eq!(order.parent, CLIENT);
-    let offer = one("navigli", "offload");
-    assert_eq!(offer.parent, order.id);
-    let offered = one("milan", "offload-session");
-    assert_eq!((&offered.parent, &*offered.notes["funicular.caller"]), (&offer.id, "navigli"));
-    let moved = one("milan", "move");
-    assert_eq!((&moved.parent, &*moved.notes["funicular.epoch"]), (&offered.id, "2"));
-    let steps = ["open", "freeze", "install", "settle", "tell home"].map(|name| {
-        let step = one("milan", name);
-        assert_eq!(step.parent, moved.id, "{step:?}");
-        (name, &step.id)
-    });
-    let [open, freeze, _, settle, tell] = steps.map(|(_, id)| id);
-    let answered: Vec<_> = of("navigli", "migrate-session").iter().map(|it| &it.parent).collect();
-    assert_eq!(answered.len(), 3);
-    assert!([open, freeze, settle].iter().all(|step| answered.contains(step)), "{spans:#?}");
-    assert_eq!(&one("navigli", "update-session").parent, tell);
+    // Each move: an order, an offer, a pull with its steps, each with the answer of the source.
+    for (source, target, epoch) in [("navigli", "milan", "2"), ("milan", "italy", "3")] {
+        let order = one(source, "force-offload");
+        assert_eq!(order.parent, CLIENT);
+        let offer = one(source, "offload");
+        assert_eq!(offer.parent, order.id);
+        let offered = one(target, "offload-session");
+        assert_eq!((&offered.parent, &*offered.notes["funicular.caller"]), (&offer.id, source));
+        let moved = one(target, "move");
+        assert_eq!((&moved.parent, &*moved.notes["funicular.epoch"]), (&offered.id, epoch));
+        for name in ["open", "freeze", "install", "settle", "tell home"] {
+            assert_eq!(one(target, name).parent, moved.id, "{name}");
+        }
+        let answered: Vec<_> =
+            of(source, "migrate-session").iter().map(|span| &span.parent).collect();
+        assert_eq!(answered.len(), 3);
+        for name in ["open", "freeze", "settle"] {
+            assert!(answered.contains(&&one(target, name).id), "{name}: {spans:#?}");
+        }
+    }
+    assert_eq!(one("navigli", "update-session").parent, one("italy", "tell home").id);
     // What a handler sees is the span that it runs in, and so is what it invokes called with.
     assert_eq!(here, format!("00-{TRACE}-{}-01", elsewhere.id));
     let invoked = one("italy", "request");
