@@ -31,7 +31,7 @@ fmt-check: ## See whether the code is formatted
 .PHONY: clippy
 clippy: ## Clippy, a warning is an error
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
-	$(CARGO) clippy -p funicular --all-targets --all-features -- -D warnings
+	$(CARGO) clippy -p funicular -p funicular-traced --all-targets --all-features -- -D warnings
 
 .PHONY: deny
 deny: ## Licences, bans and sources of what we depend on (if cargo-deny is there)

@@ -4,15 +4,20 @@
 //! Whoever calls a node with these headers has them passed on to every node and function
 //! that the call leads to. With the feature `otel` a node also records spans of its own and
 //! sends them to a collector, if `OTEL_EXPORTER_OTLP_ENDPOINT` names one; without a
-//! collector, or without the feature, a [`Span`] is what its caller's headers said.
+//! collector, or without the feature, it is as if the caller's place were its own.
 
 #[cfg(feature = "otel")]
-mod otel;
+mod recorded;
+#[cfg(not(feature = "otel"))]
+#[path = "trace/unrecorded.rs"]
+mod recorded;
 
 use std::fmt::Display;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::task::futures::TaskLocalFuture;
+
+use recorded::Recorded;
 
 const PARENT: HeaderName = HeaderName::from_static("traceparent");
 const STATE: HeaderName = HeaderName::from_static("tracestate");
@@ -121,8 +126,7 @@ pub(crate) enum Kind {
 /// A piece of work in a trace. It ends when it is dropped.
 pub(crate) struct Span {
     trace: Option<Trace>,
-    #[cfg(feature = "otel")]
-    recorded: Option<otel::Recorded>,
+    recorded: Option<Recorded>,
 }
 
 impl Span {
@@ -136,47 +140,30 @@ impl Span {
         Self::new(name, Kind::Internal, current())
     }
 
-    #[cfg(feature = "otel")]
     fn new(name: &'static str, kind: Kind, parent: Option<Trace>) -> Self {
-        match otel::start(name, kind, parent.as_ref()) {
+        match recorded::start(name, kind, parent.as_ref()) {
             Some(recorded) => Self { trace: Some(recorded.trace()), recorded: Some(recorded) },
             None => Self { trace: parent, recorded: None },
         }
     }
 
-    #[cfg(not(feature = "otel"))]
-    fn new(_: &'static str, _: Kind, trace: Option<Trace>) -> Self {
-        Self { trace }
-    }
-
     /// Whether anybody will see what is noted.
     pub(crate) fn is_recorded(&self) -> bool {
-        #[cfg(feature = "otel")]
-        return self.recorded.as_ref().is_some_and(otel::Recorded::is_seen);
-        #[cfg(not(feature = "otel"))]
-        false
+        self.recorded.as_ref().is_some_and(Recorded::is_seen)
     }
 
     /// Notes something about it.
-    #[cfg_attr(not(feature = "otel"), allow(clippy::unused_self, clippy::needless_pass_by_ref_mut))]
     pub(crate) fn note(&mut self, name: &'static str, value: impl Display) {
-        #[cfg(feature = "otel")]
         if let Some(recorded) = self.recorded.as_mut().filter(|recorded| recorded.is_seen()) {
             recorded.note(name, value.to_string());
         }
-        #[cfg(not(feature = "otel"))]
-        let _ = (name, value);
     }
 
     /// It did not end well.
-    #[cfg_attr(not(feature = "otel"), allow(clippy::unused_self, clippy::needless_pass_by_ref_mut))]
     pub(crate) fn failed(&mut self, why: impl Display) {
-        #[cfg(feature = "otel")]
         if let Some(recorded) = self.recorded.as_mut().filter(|recorded| recorded.is_seen()) {
             recorded.failed(why.to_string());
         }
-        #[cfg(not(feature = "otel"))]
-        let _ = why;
     }
 
     /// Work that is in it.
@@ -211,28 +198,13 @@ pub async fn step<T, E: Display>(
 /// Begins to send spans to the collector that the environment names, if there is one and
 /// the process has the feature for it. `service` is its name unless `OTEL_SERVICE_NAME` is
 /// set. The error says what is wrong with the environment.
-#[cfg_attr(not(feature = "otel"), allow(clippy::unnecessary_wraps))]
 pub fn start(service: &str, node: &str) -> Result<(), String> {
-    #[cfg(feature = "otel")]
-    return otel::install(service, node);
-    #[cfg(not(feature = "otel"))]
-    {
-        if std::env::var_os("OTEL_EXPORTER_OTLP_ENDPOINT").is_some() {
-            tracing::warn!(
-                node,
-                service,
-                "OTEL_EXPORTER_OTLP_ENDPOINT is set, but this program was built without the \
-                 feature `otel`: it passes traceparent on and sends no spans"
-            );
-        }
-        Ok(())
-    }
+    recorded::install(service, node)
 }
 
 /// Sends what has not been sent yet. Call it last.
 pub async fn finish() {
-    #[cfg(feature = "otel")]
-    otel::finish().await;
+    recorded::finish().await;
 }
 
 #[cfg(test)]

@@ -89,7 +89,7 @@ async fn take(mut stream: BufReader<TcpStream>, to: &Mutex<Vec<Span>>) {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
 
 fn notes(attributes: Vec<KeyValue>) -> BTreeMap<String, String> {

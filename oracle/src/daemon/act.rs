@@ -100,9 +100,11 @@ async fn one(
     let node = told.lock().outcome(id, word, sentence.clone());
     metrics::acted(&node, decision, word);
     let (function, action) = (&decision.function, decision.action.name());
+    let session = decision.action.moves().map(|(session, _)| session.log_hash());
+    let session = session.unwrap_or_default();
     match &outcome {
-        Ok(_) => tracing::info!(%node, %function, action, "{sentence}"),
-        Err(error) => tracing::warn!(%node, %function, action, %error, "not done"),
+        Ok(_) => tracing::info!(%node, %function, session, action, "{sentence}"),
+        Err(error) => tracing::warn!(%node, %function, session, action, %error, "not done"),
     }
     let mut state = state.lock();
     if let Some(count) = state.under_way.get_mut(function) {

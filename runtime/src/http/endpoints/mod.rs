@@ -156,7 +156,10 @@ pub(super) async fn dispatch(service: &Service, endpoint: &str, incoming: &Incom
     let verified = match service.verify(incoming) {
         Ok(verified) => verified,
         Err(error) => {
-            tracing::warn!(node = %service.node.here(), endpoint, %error, "a call was refused");
+            tracing::warn!(
+                node = %service.node.here(), function = %service.node.config().function,
+                endpoint, %error, "a call was refused"
+            );
             return Problem::unauthorized(&error).response().map(Body::from);
         }
     };
