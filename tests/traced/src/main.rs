@@ -12,16 +12,16 @@ fn function() -> Function {
     Function::routes(()).on("POST /log", append).on("GET /seen", seen).on("POST /pass", pass).into()
 }
 
-async fn append(_: &(), request: Request, db: &mut EdgeDb) -> Result<Response> {
+async fn append((): &(), request: Request, db: &mut EdgeDb) -> Result<Response> {
     db.add_to_list("log", request.body())?;
     Ok(Response::status(StatusCode::NO_CONTENT))
 }
 
-async fn seen(_: &(), request: Request, _: &ReadDb) -> Result<Response> {
+async fn seen((): &(), request: Request, _: &ReadDb) -> Result<Response> {
     Ok(Response::text(request.header("traceparent").unwrap_or_default()))
 }
 
-async fn pass(_: &(), request: Request, db: &mut EdgeDb) -> Result<Response> {
+async fn pass((): &(), request: Request, db: &mut EdgeDb) -> Result<Response> {
     let node = request.query("node").unwrap_or_default();
     let asked = Request::get("/seen");
     let there = db.hierarchy().invoke(node, "traced", "another", asked).await?;
