@@ -31,7 +31,7 @@ fmt-check: ## See whether the code is formatted
 .PHONY: clippy
 clippy: ## Clippy, a warning is an error
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
-	$(CARGO) clippy -p funicular --all-targets --all-features -- -D warnings
+	$(CARGO) clippy -p funicular -p funicular-traced --all-targets --all-features -- -D warnings
 
 .PHONY: deny
 deny: ## Licences, bans and sources of what we depend on (if cargo-deny is there)
@@ -63,6 +63,7 @@ TEST_FILES ?= $(if $(wildcard /dev/shm/.),/dev/shm,/tmp)
 test: export TMPDIR ?= $(TEST_FILES)
 test: setup ## Run all tests and say how many there were
 	$(CARGO) build -p funicular-cli
+	$(CARGO) build --workspace --bin traced --features funicular-traced/otel
 	@if $(CARGO) nextest --version >/dev/null 2>&1; then \
 	  $(CARGO) nextest run --workspace --no-fail-fast --test-threads $(TEST_THREADS); \
 	else \

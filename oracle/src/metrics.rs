@@ -60,6 +60,12 @@ pub(crate) fn silent(node: &NodeName, source: &'static str) {
     counter!("funicular_oracle_source_errors_total", &labels).increment(1);
 }
 
+/// Whether a source speaks.
+pub(crate) fn speaks(node: &NodeName, source: &'static str, speaks: bool) {
+    let labels = [("node", node.to_string()), ("source", source.to_owned())];
+    gauge!("funicular_oracle_source_speaks", &labels).set(f64::from(u8::from(speaks)));
+}
+
 /// Whether this oracle may act.
 pub(crate) fn acting(node: &NodeName, acting: bool) {
     let labels = [("node", node.to_string())];

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use funicular::config::{ConfigError, Environment};
 use funicular::metrics::Exporter;
 use funicular::serve::{bind, serve_router, start_logging, terminated};
+use funicular::trace;
 use tokio_util::sync::CancellationToken;
 
 use crate::assemble::assemble;
@@ -60,6 +61,9 @@ pub async fn main() -> ExitCode {
         node = %parts.here, observe = parts.observe,
         address = ?listener.local_addr().ok(), "watching"
     );
+    if let Err(error) = trace::start("funicular-oracle", parts.here.as_str()) {
+        return say(&ConfigError(error), WRONG_SETTINGS);
+    }
     let (oracle, running) = Oracle::start(parts, stop.clone());
     let router = oracle.router().merge(exporter.router());
     let server = tokio::spawn(serve_router(listener, router, stop.clone()));
@@ -67,6 +71,7 @@ pub async fn main() -> ExitCode {
     tracing::info!("leaving");
     stop.cancel();
     let _ = running.await;
+    trace::finish().await;
     server.abort();
     ExitCode::SUCCESS
 }

@@ -51,6 +51,7 @@
 //! | [`reload`] | topology and secrets, read again when they change |
 //! | [`http`] | router, endpoints, problems, signatures |
 //! | [`metrics`] | what a process counts |
+//! | [`trace`] | where work stands in a trace, and what is passed on |
 //!
 //! | the node | |
 //! |---|---|
@@ -88,6 +89,7 @@ pub mod session;
 pub mod store;
 pub mod testing;
 pub mod topology;
+pub mod trace;
 
 pub use edge_db::{EdgeDb, Hierarchy, ReadDb};
 pub use function::{Error, Function, Propagated, Request, Response, Result};

@@ -1,5 +1,16 @@
 //! The runtime's own metrics. One place for their names; `docs/metrics.md`
 //! explains them. Sessions are never labels.
+//!
+//! What counts with every request is looked up once (`counter!` and the like allocate);
+//! without a recorder it counts nothing.
+//!
+//! - `requests`: clients' requests, under of-watchdog's names
+//! - `node`: sessions, moves, messages, other nodes
+//! - `store`: the way to Redis
+
+mod node;
+mod requests;
+mod store;
 
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
@@ -7,15 +18,14 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::routing::get;
-use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
-
 use parking_lot::RwLock;
 
-use crate::node::NodeConfig;
-use crate::peers::messages::MoveReport;
 use crate::session::{FunctionName, NodeName};
-use crate::store::Counts;
+
+pub(crate) use node::{Meters, Moving, Stands};
+pub(crate) use requests::Requests;
+pub use store::StoreMeter;
 
 /// What renders the metrics as Prometheus text. One a process.
 #[derive(Clone)]
@@ -50,128 +60,44 @@ impl Exporter {
     }
 }
 
-/// With the buckets that of-watchdog has: dashboards made for it go on working.
+/// The buckets that of-watchdog has: dashboards made for it go on working.
+const REQUEST_SECONDS: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+/// A store on the same machine answers in a fraction of a millisecond.
+const STORE_SECONDS: [f64; 10] =
+    [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1.0];
+
 fn builder() -> PrometheusBuilder {
-    const SECONDS: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
-    let of = Matcher::Full("http_request_duration_seconds".to_owned());
+    let full = |name: &str| Matcher::Full(name.to_owned());
     // The one error there is would be a list without a bucket.
-    let builder = PrometheusBuilder::new().set_buckets_for_metric(of, &SECONDS);
-    builder.unwrap_or_else(|_| PrometheusBuilder::new())
+    PrometheusBuilder::new()
+        .set_buckets_for_metric(full("http_request_duration_seconds"), &REQUEST_SECONDS)
+        .and_then(|it| it.set_buckets_for_metric(full("funicular_wait_seconds"), &REQUEST_SECONDS))
+        .and_then(|it| it.set_buckets_for_metric(full("funicular_store_seconds"), &STORE_SECONDS))
+        .unwrap_or_else(|_| PrometheusBuilder::new())
 }
 
-/// Counts one function's requests at one node, under of-watchdog's names. What it
-/// counts with is looked up once, not with every request.
-pub(crate) struct Requests {
-    config: NodeConfig,
-    in_flight: OnceLock<Gauge>,
-    /// By method and status: a few.
-    answered: RwLock<BTreeMap<(&'static str, u16), Answered>>,
+/// The labels that everything of one function at one node has.
+type Labels = Vec<(&'static str, String)>;
+
+fn labels(node: &NodeName, function: &FunctionName) -> Labels {
+    vec![("node", node.to_string()), ("function_name", function.to_string())]
 }
 
-/// Requests that were answered alike.
-struct Answered {
-    count: Counter,
-    took: Histogram,
-}
+/// What is counted apart by one more label, which takes few values: each is looked up once.
+#[derive(Debug)]
+struct By<K, H>(RwLock<BTreeMap<K, H>>);
 
-impl Answered {
-    fn one_more(&self, took: Duration) {
-        self.count.increment(1);
-        self.took.record(took.as_secs_f64());
+impl<K, H> Default for By<K, H> {
+    fn default() -> Self {
+        Self(RwLock::default())
     }
 }
 
-impl Requests {
-    pub(crate) fn new(config: &NodeConfig) -> Self {
-        Self { config: config.clone(), in_flight: OnceLock::new(), answered: RwLock::default() }
-    }
-
-    /// A client's request is being answered, until what is returned is dropped.
-    pub(crate) fn begin(&self) -> InFlight<'_> {
-        let gauge = self.in_flight.get_or_init(|| {
-            let config = &self.config;
-            let labels =
-                [("node", config.here.to_string()), ("function_name", config.function.to_string())];
-            gauge!("http_requests_in_flight", &labels)
-        });
-        gauge.increment(1.0);
-        InFlight(gauge)
-    }
-
-    /// It was answered.
-    pub(crate) fn answered(&self, method: &http::Method, code: u16, took: Duration) {
-        let key = (standard(method), code);
-        if let Some(known) = self.answered.read().get(&key) {
-            return known.one_more(took);
+impl<K: Ord + Clone, H> By<K, H> {
+    fn with(&self, key: &K, make: impl FnOnce() -> H, count: impl FnOnce(&H)) {
+        if let Some(known) = self.0.read().get(key) {
+            return count(known);
         }
-        let labels = [
-            ("node", self.config.here.to_string()),
-            ("function_name", self.config.function.to_string()),
-            ("method", key.0.to_owned()),
-            ("code", code.to_string()),
-        ];
-        let new = Answered {
-            count: counter!("http_requests_total", &labels),
-            took: histogram!("http_request_duration_seconds", &labels),
-        };
-        new.one_more(took);
-        self.answered.write().insert(key, new);
+        count(self.0.write().entry(key.clone()).or_insert_with(make));
     }
-}
-
-/// A client may send any word as a method; a label is one of a few.
-fn standard(method: &http::Method) -> &'static str {
-    const KNOWN: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
-    KNOWN.into_iter().find(|known| *known == method.as_str()).unwrap_or("other")
-}
-
-/// A client's request that is being answered.
-pub(crate) struct InFlight<'a>(&'a Gauge);
-
-impl Drop for InFlight<'_> {
-    fn drop(&mut self) {
-        self.0.decrement(1.0);
-    }
-}
-
-/// A session arrived.
-pub(crate) fn moved(config: &NodeConfig, from: &NodeName, report: &MoveReport) {
-    let labels = [
-        ("node", config.here.to_string()),
-        ("function_name", config.function.to_string()),
-        ("from", from.to_string()),
-    ];
-    counter!("funicular_moves_total", &labels).increment(1);
-    counter!("funicular_moved_bytes_total", &labels).increment(report.bytes);
-    histogram!("funicular_move_duration_seconds", &labels).record(report.took_ms / 1000.0);
-    histogram!("funicular_move_downtime_seconds", &labels).record(report.downtime_ms / 1000.0);
-}
-
-/// How many sessions there are.
-pub(crate) fn counted(config: &NodeConfig, counts: Counts) {
-    let labels =
-        [("node", config.here.to_string()), ("function_name", config.function.to_string())];
-    // Gauges are floating point; counts stay far below 2^52.
-    #[allow(clippy::cast_precision_loss)]
-    {
-        gauge!("funicular_sessions", &labels).set(counts.resident as f64);
-        gauge!("funicular_sessions_pending", &labels).set(counts.pending as f64);
-    }
-}
-
-/// Whether a newer topology is refused.
-pub(crate) fn topology_refused(config: &NodeConfig, refused: bool) {
-    let labels =
-        [("node", config.here.to_string()), ("function_name", config.function.to_string())];
-    gauge!("funicular_topology_refused", &labels).set(f64::from(u8::from(refused)));
-}
-
-/// A propagated value was dropped because its receiver cannot take it.
-pub(crate) fn undeliverable(config: &NodeConfig, to: &FunctionName) {
-    let labels = [
-        ("node", config.here.to_string()),
-        ("function_name", config.function.to_string()),
-        ("to", to.to_string()),
-    ];
-    counter!("funicular_undeliverable_total", &labels).increment(1);
 }

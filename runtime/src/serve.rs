@@ -30,6 +30,7 @@ use crate::store::memory::MemoryStore;
 use crate::store::redis::{RedisOptions, RedisStore};
 use crate::store::{SessionStore, StoreScope, WindowLimits};
 use crate::topology::Topology;
+use crate::trace;
 
 /// Exit code for wrong settings (`EX_USAGE`).
 const WRONG_SETTINGS: u8 = 64;
@@ -55,13 +56,19 @@ pub async fn serve(function: Function) -> ExitCode {
     if let Err(faults) = function.check() {
         return say(&faults, WRONG_SETTINGS);
     }
+    let (name, node) = (settings.node.function.to_string(), settings.node.here.to_string());
+    if let Err(error) = trace::start(&name, &node) {
+        return say(&error, WRONG_SETTINGS);
+    }
     let stop = CancellationToken::new();
     let signals = stop.clone();
     tokio::spawn(async move {
         terminated().await;
         signals.cancel();
     });
-    match run(function, settings, stop).await {
+    let outcome = run(function, settings, stop).await;
+    trace::finish().await;
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => say(&error.0, UNAVAILABLE),
     }

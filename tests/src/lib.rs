@@ -14,6 +14,7 @@
 //! - [`containers`]: functions in containers, and a tree of them
 //! - [`operator`]: signed calls, right ones and wrong ones
 //! - [`oracle`]: the oracle of a node of a tree
+//! - [`prometheus`]: a Prometheus of a test's own
 //! - [`reach`]: how a test reaches a tree, whatever that is made of
 //! - [`traffic`]: clients that go on through whatever happens, and what they saw
 //! - [`judge`]: whether a session's history can be true
@@ -34,6 +35,7 @@ pub mod oracle;
 pub mod people;
 pub mod ports;
 pub mod probe;
+pub mod prometheus;
 pub mod reach;
 pub mod redis;
 pub mod traffic;

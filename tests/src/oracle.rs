@@ -73,6 +73,11 @@ impl Oracle {
         format!("http://127.0.0.1:{}", self.port.number())
     }
 
+    /// The same as `host:port`.
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port.number())
+    }
+
     /// What it knows and what it decided.
     pub async fn explain(&self) -> Explanation {
         let text = self.asked("/explain?limit=1000").await.expect("an answer");

@@ -16,7 +16,9 @@ use funicular::prelude::*;
 /// - `GET /slow?ms=` answers the log's length, read before and after a while
 /// - `POST /fail` appends and answers 409: nothing is written
 /// - `POST /panic` appends and panics: nothing is written
-/// - `POST /propagate?levels=&function=` appends and propagates the body
+/// - `POST /propagate?levels=&function=` appends and propagates the body, which the receiver
+///   appends, unless it is `never`
+/// - `POST /traceparent` appends the header of that name
 /// - `POST /invoke?node=&function=&path=` invokes with the body, appends the answer
 pub fn function() -> Function {
     Function::routes(())
@@ -34,6 +36,7 @@ pub fn function() -> Function {
         .on("POST /panic", panic)
         .on("POST /propagate", propagate)
         .on("POST /invoke", invoke)
+        .on("POST /traceparent", traceparent)
         .on_propagate(received)
         .into()
 }
@@ -137,7 +140,14 @@ async fn invoke(_: &(), request: Request, db: &mut EdgeDb) -> Result<Response> {
     add(text.as_bytes(), db).await
 }
 
+async fn traceparent(_: &(), request: Request, db: &mut EdgeDb) -> Result<Response> {
+    add(request.header("traceparent").unwrap_or_default().as_bytes(), db).await
+}
+
 async fn received(_: &(), value: Propagated, db: &mut EdgeDb) -> Result<()> {
+    if *value.value == *b"never" {
+        return Err(Error::conflict("as asked"));
+    }
     db.add_to_list("log", &value.value)?;
     Ok(())
 }

@@ -99,6 +99,7 @@ pub struct Plan {
     settings_at: Vec<(&'static [&'static str], String, String)>,
     entries: &'static [&'static str],
     links: bool,
+    metrics: bool,
 }
 
 /// One node: its process and its Redis.
@@ -107,6 +108,7 @@ pub struct Site {
     /// Its name.
     pub name: &'static str,
     port: Port,
+    metrics: Option<Port>,
     process: Option<Child>,
     /// Its Redis, unless it keeps sessions in memory.
     pub redis: Option<RedisServer>,
@@ -153,6 +155,7 @@ impl Plan {
             settings_at: Vec::new(),
             entries: &[],
             links: false,
+            metrics: false,
         }
     }
 
@@ -188,6 +191,13 @@ impl Plan {
     #[must_use]
     pub fn with_links(mut self) -> Self {
         self.links = true;
+        self
+    }
+
+    /// Each node has its metrics at a port of its own.
+    #[must_use]
+    pub fn with_metrics(mut self) -> Self {
+        self.metrics = true;
         self
     }
 
@@ -256,6 +266,7 @@ impl Plan {
         let mut sites = BTreeMap::new();
         for (name, _, _) in self.shape {
             let port = ports.remove(name).expect("its port");
+            let metrics = self.metrics.then(Port::free);
             let redis = match self.store {
                 Store::Memory | Store::Cluster(_) => None,
                 Store::Redis(sync) => Some(RedisServer::start(Setup::durable(sync))),
@@ -286,7 +297,7 @@ impl Plan {
                 ),
                 ("address", "127.0.0.1".to_owned()),
                 ("port", port.number().to_string()),
-                ("metrics_port", "0".to_owned()),
+                ("metrics_port", metrics.as_ref().map_or(0, Port::number).to_string()),
                 ("healthcheck_interval", "100ms".to_owned()),
                 ("TMPDIR", dir.path().join("failpoints").join(name).display().to_string()),
             ];
@@ -294,7 +305,7 @@ impl Plan {
                 settings.entry(setting.to_owned()).or_insert(value);
             }
             let log = dir.path().join(format!("{name}.log"));
-            let site = Site { name, port, process: None, redis, settings, log };
+            let site = Site { name, port, metrics, process: None, redis, settings, log };
             sites.insert(*name, site);
         }
         let mut tree = Tree { sites, cluster, function: self.function, dir, topology, links };
@@ -317,6 +328,12 @@ impl Tree {
     /// The URL of a node.
     pub fn base(&self, node: &str) -> String {
         format!("http://127.0.0.1:{}", self.sites[node].port.number())
+    }
+
+    /// Where a node has its metrics, `host:port`, if it has any.
+    pub fn metrics(&self, node: &str) -> Option<String> {
+        let port = self.sites[node].metrics.as_ref()?;
+        Some(format!("127.0.0.1:{}", port.number()))
     }
 
     /// Starts the oracle of a node with these settings (YAML).
@@ -464,6 +481,9 @@ impl Drop for Held {
 /// The binary that serves a function. A node that is held to the version of the release
 /// before is that release, where `FUNICULAR_PREVIOUS` names its binary.
 fn site(settings: &BTreeMap<String, String>) -> PathBuf {
+    if let Some(name) = settings.get("TEST_PROGRAM") {
+        return program(name);
+    }
     let before = WireVersion::OLDEST.to_string();
     let previous = std::env::var_os("FUNICULAR_PREVIOUS");
     match previous.filter(|_| settings.get("wire_version") == Some(&before)) {
@@ -477,7 +497,11 @@ pub(crate) fn program(name: &str) -> PathBuf {
     let test = std::env::current_exe().expect("the test's path");
     let dir = test.parent().and_then(Path::parent).expect("target/<profile>");
     let path = dir.join(name);
-    assert!(path.exists(), "{} is missing: cargo build -p funicular-tests --bins", path.display());
+    let package = match name {
+        "traced" => "--workspace --bin traced --features funicular-traced/otel",
+        _ => "-p funicular-tests --bins",
+    };
+    assert!(path.exists(), "{} is missing: cargo build {package}", path.display());
     path
 }
 

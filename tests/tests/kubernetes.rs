@@ -164,6 +164,7 @@ fn every_node_of_the_topology_has_an_overlay_and_kustomize_renders_it() {
         let own = |documents: &[Value]| -> BTreeSet<String> {
             let mut names = names(documents);
             names.remove("ConfigMap funicular-prometheus");
+            names.remove("ConfigMap funicular-grafana");
             names
         };
         assert_eq!(own(&rendered), own(&generated));
@@ -220,25 +221,15 @@ fn several_nodes_are_several_files() {
 }
 
 #[test]
-fn alerts_speak_of_metrics_that_exist_and_are_explained() {
-    let rules = documents(&read("topology/kubernetes/base/alerts.yaml")).swap_remove(0);
-    let page = read("docs/operations.md");
-    let source = read("runtime/src/metrics.rs");
-    let rules = rules["groups"][0]["rules"].as_array().expect("rules").clone();
-    assert!(rules.len() >= 5);
-    for rule in &rules {
-        let alert = rule["alert"].as_str().expect("a name");
-        assert!(page.contains(&format!("| `{alert}` |")), "docs/operations.md lacks {alert}");
-        let words = rule["expr"].as_str().expect("an expression");
-        let words = words.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
-        for metric in
-            words.filter(|word| word.starts_with("funicular_") || word.starts_with("http_"))
-        {
-            assert!(source.contains(&format!("\"{metric}\"")), "{alert}: there is no {metric}");
+fn what_watches_the_tree_comes_with_the_base() {
+    let place = "topology/observability";
+    let made = documents(&read(&format!("{place}/kustomization.yaml"))).swap_remove(0);
+    for map in made["configMapGenerator"].as_array().expect("maps") {
+        for file in map["files"].as_array().expect("files") {
+            let name = file.as_str().and_then(|file| file.split('=').next_back()).expect("a name");
+            assert!(root().join(place).join(name).exists(), "{name}");
         }
     }
-    let explained = page.lines().filter(|line| line.starts_with("| `Funicular")).count();
-    assert_eq!(explained, rules.len());
-    let job = documents(&read("topology/kubernetes/base/scrape.yaml")).swap_remove(0);
+    let job = documents(&read(&format!("{place}/kubernetes.yaml"))).swap_remove(0);
     assert_eq!(job["scrape_configs"][0]["job_name"], "funicular");
 }

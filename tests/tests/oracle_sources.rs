@@ -1,7 +1,6 @@
 //! The oracle's sources and its lease against the real thing: Redis, Prometheus, nodes. Each
 //! source: a value, nothing, an error, a hang, nonsense.
 
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,11 +19,10 @@ use funicular_oracle::sources::status::{Roster, Status, Wants};
 use funicular_oracle::sources::{Source, SourceError, ask};
 use funicular_tests::client::Client;
 use funicular_tests::cluster::RedisCluster;
-use funicular_tests::ports::Port;
+use funicular_tests::prometheus::Prometheus as Server;
 use funicular_tests::redis::{RedisServer, Setup};
 use funicular_tests::tree::{Store, Tree, until};
 use reqwest::Method;
-use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
@@ -97,70 +95,32 @@ async fn a_redis_that_is_away_hangs_or_talks_nonsense_has_no_value() {
     assert!(ask(&nonsense, PATIENCE).await.is_err());
 }
 
-/// A Prometheus of a test's own.
-struct Server {
-    process: Child,
-    port: Port,
-    _dir: TempDir,
-}
-
-impl Server {
-    async fn start() -> Self {
-        let (port, dir) = (Port::free(), tempfile::tempdir().unwrap());
-        let config = dir.path().join("prometheus.yml");
-        std::fs::write(&config, "scrape_configs: []\n").unwrap();
-        let process = Command::new("prometheus")
-            .arg(format!("--config.file={}", config.display()))
-            .arg(format!("--storage.tsdb.path={}", dir.path().join("data").display()))
-            .arg(format!("--web.listen-address=127.0.0.1:{}", port.number()))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("there is no prometheus here: run scripts/setup-tests.sh");
-        let server = Self { process, port, _dir: dir };
-        until("Prometheus is ready", async || {
-            let answer = reqwest::get(format!("{}/-/ready", server.url())).await;
-            answer.is_ok_and(|answer| answer.status().is_success())
-        })
-        .await;
-        server
-    }
-
-    fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port.number())
-    }
-
-    async fn says(&self, query: &str, label: Option<&str>) -> Result<Vec<Sample>, SourceError> {
-        let query = Query {
-            signal: SignalName::new("load").unwrap(),
-            query: query.to_owned(),
-            function_label: label.map(str::to_owned),
-        };
-        Prometheus::new(&self.url(), vec![query], Duration::from_secs(5)).unwrap().read().await
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
+async fn says(
+    server: &Server,
+    query: &str,
+    label: Option<&str>,
+) -> Result<Vec<Sample>, SourceError> {
+    let query = Query {
+        signal: SignalName::new("load").unwrap(),
+        query: query.to_owned(),
+        function_label: label.map(str::to_owned),
+    };
+    Prometheus::new(&server.url(), vec![query], Duration::from_secs(5)).unwrap().read().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_real_prometheus_is_asked() {
-    let server = Server::start().await;
-    let said = server.says("vector(0.25)", None).await.unwrap();
+    let server = Server::start("scrape_configs: []\n", "").await;
+    let said = says(&server, "vector(0.25)", None).await.unwrap();
     assert_eq!((said.len(), value(&said, "load")), (1, Some(0.25)));
-    assert_eq!(value(&server.says("scalar(vector(2))", None).await.unwrap(), "load"), Some(2.0));
+    assert_eq!(value(&says(&server, "scalar(vector(2))", None).await.unwrap(), "load"), Some(2.0));
     let labelled = "label_replace(vector(3), \"function_name\", \"cart\", \"\", \"\")";
-    let said = server.says(labelled, Some("function_name")).await.unwrap();
+    let said = says(&server, labelled, Some("function_name")).await.unwrap();
     assert_eq!(said[0].function.as_ref().unwrap().as_str(), "cart");
-    assert_eq!(server.says("nobody_has_this", None).await, Ok(Vec::new()));
+    assert_eq!(says(&server, "nobody_has_this", None).await, Ok(Vec::new()));
     // Nothing divided by nothing.
-    assert_eq!(server.says("vector(0) / vector(0)", None).await, Ok(Vec::new()));
-    let said = server.says("sum(", None).await;
+    assert_eq!(says(&server, "vector(0) / vector(0)", None).await, Ok(Vec::new()));
+    let said = says(&server, "sum(", None).await;
     assert!(matches!(&said, Err(SourceError::Refused(why)) if why.contains("parse")), "{said:?}");
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use funicular::session::FunctionName;
+use funicular::trace;
 use futures_util::StreamExt;
 use futures_util::stream;
 use parking_lot::Mutex;
@@ -96,7 +97,8 @@ async fn one(
     id: u64,
     decision: &Decision,
 ) {
-    let outcome = actions.perform(decision).await.map_err(|error| error.to_string());
+    let outcome = trace::step(decision.action.name(), actions.perform(decision)).await;
+    let outcome = outcome.map_err(|error| error.to_string());
     ended(state, told, id, decision, &outcome);
 }
 
@@ -116,9 +118,11 @@ fn ended(
     let node = told.lock().outcome(id, word, sentence.clone());
     metrics::acted(&node, decision, word);
     let (function, action) = (&decision.function, decision.action.name());
+    let session = decision.action.moves().map(|(session, _)| session.log_hash());
+    let session = session.unwrap_or_default();
     match outcome {
-        Ok(_) => tracing::info!(%node, %function, action, "{sentence}"),
-        Err(error) => tracing::warn!(%node, %function, action, %error, "not done"),
+        Ok(_) => tracing::info!(%node, %function, session, action, "{sentence}"),
+        Err(error) => tracing::warn!(%node, %function, session, action, %error, "not done"),
     }
     let mut state = state.lock();
     if let Some(count) = state.under_way.get_mut(function) {

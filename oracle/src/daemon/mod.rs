@@ -209,6 +209,7 @@ impl Ticking {
         let mut all = Vec::new();
         while let Ok(said) = self.said.try_recv() {
             self.told.lock().heard(&said);
+            metrics::speaks(&self.here, said.source, said.what.is_ok());
             match said.what {
                 Ok(samples) => all.extend(samples),
                 Err(_) => metrics::silent(&self.here, said.source),

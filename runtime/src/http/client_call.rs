@@ -17,6 +17,7 @@ use crate::function::Request;
 use crate::node::{Answer, Call, Methods};
 use crate::peers::{WireVersion, followed};
 use crate::session::{InvalidId, NodeName, RequestId, SessionId, SessionToken};
+use crate::trace::Span;
 
 pub(super) const SESSION: HeaderName = HeaderName::from_static("x-session");
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-session-request-id");
@@ -27,25 +28,75 @@ const FORWARD: HeaderName = HeaderName::from_static("x-session-forward");
 const TIMEOUT: HeaderName = HeaderName::from_static("x-timeout");
 
 pub(super) async fn handle(service: &Service, incoming: Incoming) -> Response {
+    let mut span = Span::server("request", &incoming.headers);
+    let session = span.is_recorded().then(|| hash(&incoming.headers));
+    let response = span.within(answered(service, incoming, &span)).await;
+    if let Some(session) = session {
+        describe(&mut span, service, &session, &response);
+    }
+    response
+}
+
+/// The hash of the session that a request names, as it is in logs.
+fn hash(headers: &HeaderMap) -> String {
+    let session = text(headers, &SESSION).and_then(|text| SessionId::new(text).ok());
+    session.map(|session| session.log_hash()).unwrap_or_default()
+}
+
+/// Notes in a span which request it was and what became of it.
+fn describe(span: &mut Span, service: &Service, session: &str, response: &Response) {
+    let headers = response.headers();
+    let status = response.status();
+    let outcome = match status {
+        _ if headers.contains_key(&REPLAYED) => "replayed",
+        StatusCode::TEMPORARY_REDIRECT => "redirected",
+        _ if headers.contains_key(&TOKEN) => "ran",
+        _ => "refused",
+    };
+    span.note("faas.name", &service.node.config().function);
+    span.note("funicular.node", service.node.here());
+    span.note("funicular.session", session);
+    span.note("funicular.outcome", outcome);
+    span.note("http.response.status_code", status.as_u16());
+    let token = text(headers, &TOKEN).and_then(|text| SessionToken::decode(text).ok());
+    if let Some(token) = token {
+        span.note("funicular.epoch", token.epoch);
+        span.note("funicular.at", token.current_location);
+    }
+    if status.is_server_error() {
+        span.failed(status);
+    }
+}
+
+async fn answered(service: &Service, mut incoming: Incoming, span: &Span) -> Response {
     let began = tokio::time::Instant::now();
     let method = incoming.method.clone();
     let _in_flight = service.requests.begin();
-    let response = match signed_by(service, &incoming) {
+    let signer = signed_by(service, &incoming);
+    span.write(&mut incoming.headers);
+    let response = match signer {
         Ok(caller) => {
             let from_peer = caller.as_ref().is_some_and(|it| it.caller().role == Role::Peer);
             let response = match answer(service, incoming, from_peer).await {
                 Ok(response) => response,
-                Err(problem) => problem.response().map(Body::from),
+                Err(problem) => refused(service, &problem),
             };
             match caller.filter(|caller| caller.version() > WireVersion::V1) {
                 Some(caller) => Box::pin(signed(service, &caller, response)).await,
                 None => response,
             }
         }
-        Err(problem) => problem.response().map(Body::from),
+        Err(problem) => refused(service, &problem),
     };
     service.requests.answered(&method, response.status().as_u16(), began.elapsed());
     varies(response)
+}
+
+fn refused(service: &Service, problem: &Problem) -> Response {
+    if let Some(code) = problem.code {
+        service.requests.refused(code);
+    }
+    problem.response().map(Body::from)
 }
 
 /// Caches between here and the client must not give one session's answer to another.
@@ -224,6 +275,7 @@ fn redirect(
     incoming: &Incoming,
     token: Option<&SessionToken>,
 ) -> Result<Response, Problem> {
+    service.requests.redirected(to);
     let topology = service.node.topology();
     let node = topology.node(to).ok_or_else(|| Problem::peer_unreachable(to))?;
     let function = &service.node.config().function;

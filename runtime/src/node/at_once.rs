@@ -246,7 +246,10 @@ impl Node {
                 }
                 Err(StoreError::Restarted) => self.store_restarted(),
                 Err(StoreError::Unavailable(why)) => {
-                    tracing::warn!(node = %self.here(), why, "a commit is repeated");
+                    tracing::warn!(
+                        node = %self.here(), function = %self.config.function,
+                        session = id.log_hash(), why, "a commit is repeated"
+                    );
                     in_doubt = true;
                 }
                 Err(_) if in_doubt => return Err(Failure::OutcomeUnknown),

@@ -58,6 +58,7 @@ impl Node {
     pub(super) fn note(&self, node: &NodeName, error: Option<&PeerError>) {
         let mut silent = self.silent.lock();
         if error.is_some_and(PeerError::unreachable) {
+            self.meters.no_answer(node);
             // Short enough to keep what is promised once the node is back.
             let until = Instant::now() + self.config.recovery_interval / 4;
             silent.insert(node.clone(), until);

@@ -13,6 +13,7 @@ use crate::peers::messages::{MigrateCall, OpenAnswer, Phase};
 use crate::protocol::Refusal;
 use crate::session::{Page, Pull, SessionId};
 use crate::store::Staged;
+use crate::trace;
 
 /// What an entry of the deduplication window counts when a session's size is judged.
 const WINDOW_ENTRY: u64 = 256;
@@ -96,7 +97,7 @@ impl Node {
         }
         let progress = self.local.copying(session, &pull.from, opened.bytes);
         for _ in 0..BEGINNINGS {
-            match self.copy_once(session, pull, &progress).await {
+            match trace::step("copy", self.copy_once(session, pull, &progress)).await {
                 Ok(copy) => {
                     reach("target.copied").await;
                     return Ok(Some(copy));

@@ -70,7 +70,10 @@ impl Node {
                 continue;
             }
             if let Err(failure) = self.sweep(now).await {
-                tracing::debug!(node = %self.here(), %failure, "the sweep goes on later");
+                tracing::debug!(
+                    node = %self.here(), function = %self.config.function, %failure,
+                    "the sweep goes on later"
+                );
             }
         }
     }
@@ -85,7 +88,10 @@ impl Node {
         futures_util::stream::iter(old)
             .for_each_concurrent(AT_ONCE, |session| async move {
                 if let Err(failure) = self.age_pointer(&session, before).await {
-                    tracing::debug!(node = %self.here(), %failure, "a pointer stays");
+                    tracing::debug!(
+                        node = %self.here(), function = %self.config.function,
+                        session = session.log_hash(), %failure, "a pointer stays"
+                    );
                 }
             })
             .await;

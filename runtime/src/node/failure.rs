@@ -125,5 +125,29 @@ pub enum Failure {
     MoveFailed(String),
 }
 
+impl Failure {
+    /// The same in a word, for metrics: the code that `http` gives it, where that is one.
+    pub(crate) fn reason(&self) -> &str {
+        match self {
+            Self::NoSuchSession => "no-such-session",
+            Self::Busy { .. } => "busy",
+            Self::TooManyMoves => "too-many-moves",
+            Self::Restoring => "restoring",
+            Self::Draining => "draining",
+            Self::NoRoom => "no-room",
+            Self::Store(StoreError::Full) => "store-full",
+            Self::Store(_) => "store",
+            Self::Refused(_) => "refused",
+            Self::Peer(PeerError::Unreachable { .. }) => "unreachable",
+            Self::Peer(PeerError::NoFunction { .. }) => "no-such-function",
+            Self::Peer(PeerError::Refused { code, .. }) => code,
+            Self::Barred(_) => "barred",
+            Self::UnknownPeer(_) => "unknown-peer",
+            Self::SchemaTooNew { .. } => "older-schema",
+            _ => "move-failed",
+        }
+    }
+}
+
 /// A node's result.
 pub type Outcome<T> = Result<T, Failure>;

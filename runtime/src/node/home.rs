@@ -12,7 +12,10 @@ impl Node {
     /// Tells home where the session is, if home has not acknowledged that yet.
     pub(super) async fn tell_home_now(&self, session: &SessionId) {
         if let Err(failure) = self.tell_home(session).await {
-            tracing::debug!(node = %self.here(), %failure, "home has not been told yet");
+            tracing::debug!(
+                node = %self.here(), function = %self.config.function,
+                session = session.log_hash(), %failure, "home has not been told yet"
+            );
         }
     }
 

@@ -16,6 +16,7 @@ use crate::function::{Error, Matched, NoRoute, Request, Response};
 use crate::protocol::Access;
 use crate::session::{Digest, NodeName, RequestId, SessionId, SessionToken};
 use crate::store::{ReadGuard, Session};
+use crate::trace;
 
 /// A request as the node gets it.
 #[derive(Debug)]
@@ -242,6 +243,7 @@ impl Node {
         let line = self.lines.stand(&call.session);
         let turn = line.turn(self.config.max_waiting, until).await;
         *waited = came.elapsed();
+        self.meters.waited(*waited);
         let turn = turn.map_err(|none| match none {
             NoTurn::Full => Failure::TooManyRequests,
             NoTurn::Late => self.still_busy(),
@@ -249,11 +251,12 @@ impl Node {
         let node = self.clone();
         // From here on a client that goes away changes nothing: the request runs
         // to its commit, and the session is free for the next one.
-        let running = Detached::new(&self.tasks, async move {
+        let work = async move {
             let outcome = node.write_in_turn(call, &matched, &line, came).await;
             drop((turn, in_flight));
             outcome
-        });
+        };
+        let running = Detached::new(&self.tasks, trace::carried(work));
         running.await.unwrap_or(Err(Failure::HandlerPanicked))
     }
 
@@ -265,7 +268,9 @@ impl Node {
     pub(super) fn failed(&self, error: Error, token: SessionToken) -> Answer {
         if let Some(cause) = error.cause() {
             tracing::error!(
-                node = %self.here(), function = %self.config.function, %cause, "the handler failed"
+                node = %self.here(), function = %self.config.function,
+                session = token.session.log_hash(), epoch = token.epoch, %cause,
+                "the handler failed"
             );
         }
         Answer::Error { error, token }

@@ -77,7 +77,10 @@ impl Node {
                     }
                 }
                 Ok(_) => answered |= place == home,
-                Err(error) => tracing::debug!(node = %self.here(), %error, "a hint did not help"),
+                Err(error) => tracing::debug!(
+                    node = %self.here(), function = %self.config.function,
+                    session = token.session.log_hash(), %error, "a hint did not help"
+                ),
             }
         }
         if here {
@@ -108,7 +111,11 @@ impl Node {
             Ok(Some((known, place))) if place != *self.here() => {
                 let event = Event::Refresh { life: life.clone(), epoch: known, to: place.clone() };
                 if let Err(failure) = self.step(session, &event, Durability::Eventual).await {
-                    tracing::debug!(node = %self.here(), %failure, "a pointer stays as it is");
+                    tracing::debug!(
+                        node = %self.here(), function = %self.config.function,
+                        session = session.log_hash(), epoch, %failure,
+                        "a pointer stays as it is"
+                    );
                 }
                 Some(place)
             }
@@ -141,7 +148,11 @@ impl Node {
             // It has ended: home leads nobody anywhere.
             Ok(_) => return false,
             Err(error) => {
-                tracing::debug!(node = %self.here(), %error, "what home knows is not known");
+                tracing::debug!(
+                    node = %self.here(), function = %self.config.function,
+                    session = session.log_hash(), epoch, %error,
+                    "what home knows is not known"
+                );
                 return true;
             }
         };
@@ -161,7 +172,10 @@ impl Node {
                 || found.pointer_age.is_some_and(|age| age < fresh);
         };
         if let Err(failure) = told {
-            tracing::debug!(node = %self.here(), %failure, "home has not been told yet");
+            tracing::debug!(
+                node = %self.here(), function = %self.config.function,
+                session = session.log_hash(), %failure, "home has not been told yet"
+            );
         }
         true
     }

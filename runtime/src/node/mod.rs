@@ -76,11 +76,13 @@ pub(crate) use outbox::Received;
 pub use restore::MARK as RESTORING;
 
 use crate::function::Function;
+use crate::metrics::Meters;
 use crate::peers::Peers;
 use crate::peers::messages::OffloadStatus;
 use crate::session::{NodeName, SessionId, SessionToken};
 use crate::store::{SessionStore, Snapshot, StoreError, StoreResult};
 use crate::topology::Topology;
+use crate::trace;
 use activity::Activity;
 use leases::Leases;
 use lines::Lines;
@@ -118,6 +120,7 @@ pub struct Inner {
     resident: AtomicU64,
     in_flight: AtomicUsize,
     activity: Activity,
+    meters: Meters,
     /// Requests so far.
     taken_in: AtomicUsize,
     moves: Moves,
@@ -187,6 +190,7 @@ impl Node {
             restore: Restore::new(machine::seed(parts.machine.as_ref())),
             creations: RateLimiter::direct_with_clock(Quota::per_second(rate), Steady::new()),
             creations_exhausted: AtomicBool::new(false),
+            meters: Meters::new(&parts.config, parts.store.promise()),
             config: parts.config,
             function: parts.function,
             store: parts.store,
@@ -311,7 +315,7 @@ impl Node {
 
     /// Runs something after the answer went out, tracked for the drain.
     fn later(&self, work: impl Future<Output = ()> + Send + 'static) {
-        self.tasks.spawn(work);
+        self.tasks.spawn(trace::carried(work));
     }
 
     /// Lets requests at a store in again that may have forgotten its last writes.

@@ -8,6 +8,7 @@ use super::calls::read;
 use super::moves::COME_AGAIN;
 use super::{Failure, Node, Outcome};
 use crate::failpoint::reach;
+use crate::metrics::Moving;
 use crate::peers::PeerError;
 use crate::peers::messages::{
     MoveReport, OffloadStatus, OnloadAnswer, OnloadCall, OnloadReport, StatusChange, StillMoving,
@@ -15,6 +16,7 @@ use crate::peers::messages::{
 };
 use crate::protocol::Refusal;
 use crate::session::{NodeName, Record, SessionId, SessionToken};
+use crate::trace;
 
 /// How long a move may take before its caller gets 202 and a place to ask.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -56,6 +58,21 @@ impl Node {
     }
 
     pub(super) async fn offload_one(&self, session: &SessionId) -> Outcome<Offload> {
+        let outcome = trace::step("offload", self.offload_once(session)).await;
+        if let Err(failure) = &outcome
+            && !matches!(failure, Failure::NoSuchSession | Failure::Refused(_))
+        {
+            let reason = failure.reason();
+            self.meters.move_failed(Moving::Away, reason);
+            tracing::debug!(
+                node = %self.here(), function = %self.config.function,
+                session = session.log_hash(), reason, %failure, "nobody takes the session"
+            );
+        }
+        outcome
+    }
+
+    async fn offload_once(&self, session: &SessionId) -> Outcome<Offload> {
         let snapshot = self.snapshot(session).await?;
         let token = match &snapshot.slot.record {
             Some(Record::Owned { life, epoch, .. }) => {
@@ -110,7 +127,7 @@ impl Node {
         }
         self.has_room(0)?;
         let node = self.clone();
-        let pulled = self.tasks.spawn(async move { node.pull(&token).await });
+        let pulled = self.tasks.spawn(trace::carried(async move { node.pull(&token).await }));
         match tokio::time::timeout(PATIENCE, pulled).await {
             Ok(Ok(report)) => report.map(Offload::Moved),
             Ok(Err(_)) => Err(Failure::MoveFailed("the move was stopped".to_owned())),
@@ -225,7 +242,8 @@ impl Node {
         loop {
             // In a task of its own: whoever asked may not wait for the end.
             let (node, again) = (self.clone(), token.clone());
-            let pulled = self.tasks.spawn(async move { node.pull(&again).await }).await;
+            let pulling = trace::carried(async move { node.pull(&again).await });
+            let pulled = self.tasks.spawn(pulling).await;
             let stopped = || Err(Failure::MoveFailed("the move was stopped".to_owned()));
             let failure = match pulled.unwrap_or_else(|_| stopped()) {
                 Ok(report) => return Ok(report),

@@ -48,16 +48,19 @@ impl Node {
             }
             reach("outbox.deliver").await;
             match self.send(session, &entry).await {
-                Ok(()) => {}
+                Ok(()) => self.meters.delivered(&entry.to),
                 // It can never be taken: waiting would keep the session for ever.
                 Err(error) if is_final(&error) => {
                     tracing::error!(
-                        node = %self.here(), to = %entry.to, function = %entry.function, %error,
+                        node = %self.here(), function = %self.config.function,
+                        session = session.log_hash(), to = %entry.to,
+                        to_function = %entry.function, %error,
                         "a propagated value is dropped: its receiver cannot take it"
                     );
-                    crate::metrics::undeliverable(&self.config, &entry.function);
+                    self.meters.undeliverable(&entry.function);
                 }
                 Err(error) => {
+                    self.meters.delivery_failed(&entry.to);
                     held_up.insert(receiver);
                     first_failure.get_or_insert(error);
                     continue;

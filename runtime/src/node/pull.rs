@@ -10,11 +10,13 @@ use super::calls::read;
 use super::machine::seed;
 use super::{Failure, Node, Outcome};
 use crate::failpoint::reach;
+use crate::metrics::Moving;
 use crate::peers::messages::{MigrateCall, MoveReport, OpenAnswer, Phase};
 use crate::peers::{PeerAnswer, PeerError};
 use crate::protocol::{self, Event, Refusal};
 use crate::session::{Epoch, Life, NodeName, Nonce, Page, Pull, Record, SessionId, SessionToken};
 use crate::store::{Durability, Staged};
+use crate::trace::{self, Span};
 
 /// How often the source is told again at once; then the recovery loop goes on.
 const SETTLE_TRIES: usize = 3;
@@ -34,6 +36,38 @@ struct Moments {
 impl Node {
     /// Pulls the session that `token` names from where the token says it is.
     pub(super) async fn pull(&self, token: &SessionToken) -> Outcome<MoveReport> {
+        let (session, from) = (token.session.log_hash(), &token.current_location);
+        let (node, function, epoch) = (self.here(), &self.config.function, token.epoch + 1);
+        let mut span = Span::internal("move");
+        span.note("funicular.node", node);
+        span.note("funicular.from", from);
+        span.note("funicular.session", &session);
+        span.note("funicular.epoch", epoch);
+        let outcome = span.within(self.pull_once(token)).await;
+        match &outcome {
+            Ok(report) => {
+                let MoveReport { bytes, took_ms, downtime_ms, rounds, .. } = *report;
+                span.note("funicular.bytes", bytes);
+                span.note("funicular.downtime_ms", downtime_ms);
+                tracing::info!(
+                    %node, %function, session, epoch, %from, bytes, took_ms, downtime_ms, rounds,
+                    "the move is done"
+                );
+            }
+            Err(failure) => {
+                let reason = failure.reason();
+                span.failed(failure);
+                self.meters.move_failed(Moving::Here, reason);
+                tracing::info!(
+                    %node, %function, session, epoch, %from, reason, %failure,
+                    "the move came to nothing"
+                );
+            }
+        }
+        outcome
+    }
+
+    async fn pull_once(&self, token: &SessionToken) -> Outcome<MoveReport> {
         let Some(incarnation) = token.incarnation else {
             return Err(Failure::BadCall("the token names no incarnation".to_owned()));
         };
@@ -58,6 +92,10 @@ impl Node {
         let mut moments =
             Moments { began: Instant::now(), frozen: None, serving: None, bytes: 0, rounds: 0 };
         let session = &token.session;
+        tracing::info!(
+            node = %self.here(), function = %self.config.function, session = session.log_hash(),
+            epoch = pull.next_epoch, from = %pull.from, "a move begins"
+        );
         let before = self.leave_redirects_alone(session, &pull.life).await?;
         self.step(session, &Event::OpenPull(pull.clone()), Durability::Synced).await?;
         if let Err(failure) = self.fetch(session, &pull, &mut moments).await {
@@ -66,15 +104,18 @@ impl Node {
         }
         // Requests that are here already mean the other session.
         let leaving = before.map(|before| self.predecessors.leaves(before));
-        self.install(session, &pull).await?;
+        trace::step("install", self.install(session, &pull)).await?;
         drop(leaving);
         moments.serving = Some(Instant::now());
         self.lines.changed(session);
-        self.settle(session, &pull.life, pull.next_epoch, &pull.from, SETTLE_TRIES).await;
+        let settling = self.settle(session, &pull.life, pull.next_epoch, &pull.from, SETTLE_TRIES);
+        Span::internal("settle").within(settling).await;
         let node = self.clone();
         let told = session.clone();
         // Home learns it at once; should that fail, the recovery loop goes on.
-        self.later(async move { node.tell_home_now(&told).await });
+        self.later(async move {
+            Span::internal("tell home").within(node.tell_home_now(&told)).await;
+        });
         Ok(self.report(session, &pull, &moments))
     }
 
@@ -108,7 +149,8 @@ impl Node {
         reach("target.opened").await;
         let mut call =
             MigrateCall::of_pull(session.clone(), pull, self.here().clone(), Phase::Open);
-        let answer = self.ask_source(pull, &call, self.config.peer_timeout).await?;
+        let opening = self.ask_source(pull, &call, self.config.peer_timeout);
+        let answer = trace::step("open", opening).await?;
         let opened: OpenAnswer = read(&pull.from, &answer)?;
         let ours = self.function.schema();
         if opened.schema > ours {
@@ -123,6 +165,17 @@ impl Node {
         }
         call.phase = Phase::Freeze;
         moments.frozen = Some(Instant::now());
+        trace::step("freeze", self.fetch_frozen(session, pull, call, moments)).await
+    }
+
+    /// Freezes the session at its source and brings the pages that are left.
+    async fn fetch_frozen(
+        &self,
+        session: &SessionId,
+        pull: &Pull,
+        mut call: MigrateCall,
+        moments: &mut Moments,
+    ) -> Outcome<()> {
         let mut anew = BEGINNINGS;
         loop {
             let timeout = self.config.peer_timeout + self.config.freeze_wait;
@@ -149,7 +202,8 @@ impl Node {
                 // slots may have passed fields over: all pages anew, of what is frozen.
                 Staged::Mismatch if call.since.is_some() => {
                     tracing::warn!(
-                        node = %self.here(), session = session.log_hash(), from = %pull.from,
+                        node = %self.here(), function = %self.config.function,
+                        session = session.log_hash(), epoch = pull.next_epoch, from = %pull.from,
                         "a copy does not add up to the session: it is brought again"
                     );
                     (call.cursor, call.since) = (None, None);
@@ -202,14 +256,22 @@ impl Node {
     async fn give_up(&self, session: &SessionId, pull: &Pull) {
         let event = Event::ClosePull { nonce: pull.nonce };
         if let Err(failure) = self.step(session, &event, Durability::Synced).await {
-            tracing::warn!(node = %self.here(), %failure, "a pull could not be closed yet");
+            tracing::warn!(
+                node = %self.here(), function = %self.config.function,
+                session = session.log_hash(), epoch = pull.next_epoch, %failure,
+                "a pull could not be closed yet"
+            );
             return;
         }
         self.lines.changed(session);
         // The source need not ask: it may offer the session to the next one at once.
         let call = MigrateCall::of_pull(session.clone(), pull, self.here().clone(), Phase::Closed);
         if let Err(error) = self.migrate(&pull.from, &call).await {
-            tracing::debug!(node = %self.here(), %error, "the source will ask");
+            tracing::debug!(
+                node = %self.here(), function = %self.config.function,
+                session = session.log_hash(), epoch = pull.next_epoch, %error,
+                "the source will ask"
+            );
         }
     }
 
@@ -245,14 +307,20 @@ impl Node {
                     self.superseded(session, epoch, *by_epoch, from).await
                 }
                 _ => {
-                    tracing::debug!(node = %self.here(), %error, "not settled yet");
+                    tracing::debug!(
+                        node = %self.here(), function = %self.config.function,
+                        session = session.log_hash(), epoch, %error, "not settled yet"
+                    );
                     return;
                 }
             },
         };
         match outcome {
             Ok(()) => self.local.settled(session),
-            Err(failure) => tracing::debug!(node = %self.here(), %failure, "not settled yet"),
+            Err(failure) => tracing::debug!(
+                node = %self.here(), function = %self.config.function,
+                session = session.log_hash(), epoch, %failure, "not settled yet"
+            ),
         }
         self.lines.changed(session);
         reach("target.settled").await;
@@ -268,7 +336,8 @@ impl Node {
         by: &NodeName,
     ) -> Outcome<()> {
         tracing::warn!(
-            node = %self.here(), session = session.log_hash(), epoch, by_epoch, %by,
+            node = %self.here(), function = %self.config.function, session = session.log_hash(),
+            epoch, by_epoch, %by,
             "the session went on without this node; its data is kept in lost+found"
         );
         let event = Event::Superseded { epoch, by_epoch, to: by.clone() };
@@ -291,7 +360,7 @@ impl Node {
             downtime_ms: ms(downtime),
             rounds: moments.rounds,
         };
-        crate::metrics::moved(&self.config, &pull.from, &report);
+        self.meters.moved(&pull.from, &report);
         self.activity.arrived(session);
         report
     }

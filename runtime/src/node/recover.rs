@@ -1,6 +1,6 @@
 //! Whoever is in doubt asks, until nobody is.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::{Failure, Node, Outcome};
+use crate::metrics::Stands;
 use crate::peers::messages::{MigrateCall, Phase};
 use crate::protocol::Event;
 use crate::session::{Life, NodeName, Pull, Record, SessionId, Transfer};
@@ -43,6 +44,22 @@ impl Drop for Working<'_> {
     }
 }
 
+/// Sessions in doubt, and since when this process has known of it.
+#[derive(Default)]
+struct Doubts(BTreeMap<SessionId, Instant>);
+
+impl Doubts {
+    /// For how long the longest has been in doubt, now that `pending` are.
+    fn oldest(&mut self, pending: &[SessionId], now: Instant) -> Duration {
+        let before = std::mem::take(&mut self.0);
+        let looked_at = pending.iter().take(A_TURN);
+        self.0 = looked_at
+            .map(|session| (session.clone(), before.get(session).copied().unwrap_or(now)))
+            .collect();
+        self.0.values().map(|since| now - *since).max().unwrap_or_default()
+    }
+}
+
 /// The key under which a barred node is kept in the store's settings.
 fn barred_key(node: &NodeName) -> String {
     format!("barred/{node}")
@@ -51,14 +68,18 @@ fn barred_key(node: &NodeName) -> String {
 impl Node {
     pub(super) async fn recover_forever(self) {
         let mut failing_since: Option<Instant> = None;
+        let mut doubts = Doubts::default();
         for turn in 1_u64.. {
             let most = if turn % WHOLE_TURN == 0 { usize::MAX } else { A_TURN };
-            match self.recover_once(most).await {
+            match self.recover_once(most, &mut doubts).await {
                 Ok(()) => failing_since = None,
                 Err(failure) => {
                     let since = failing_since.get_or_insert_with(Instant::now);
                     if since.elapsed() < Duration::from_secs(1) {
-                        tracing::warn!(node = %self.here(), %failure, "recovery waits for the store");
+                        tracing::warn!(
+                            node = %self.here(), function = %self.config.function, %failure,
+                            "recovery waits for the store"
+                        );
                     }
                 }
             }
@@ -71,7 +92,7 @@ impl Node {
 
     /// One turn: recovers a restarted store, then looks after every session about
     /// which somebody has to be asked or told something.
-    async fn recover_once(&self, most: usize) -> Outcome<()> {
+    async fn recover_once(&self, most: usize, doubts: &mut Doubts) -> Outcome<()> {
         // Nothing that is in the store may be acted on; `restore` does what there is to do.
         if self.refresh_restore().await? {
             self.unrecovered.store(true, Ordering::Relaxed);
@@ -92,7 +113,14 @@ impl Node {
         self.refresh_barred().await?;
         self.refresh_closed().await?;
         self.resident.store(counts.resident, Ordering::Relaxed);
-        crate::metrics::counted(&self.config, counts);
+        self.meters.stands(&Stands {
+            counts,
+            oldest: doubts.oldest(&pending, Instant::now()),
+            arriving: self.local.pulls(),
+            leaving: self.moves.leaving(),
+            waiting: self.moves.waiting(),
+            draining: self.is_draining(),
+        });
         let long = self.config.recovery_interval;
         let hears = |session: &SessionId, nonce| self.local.hears(session, nonce, long);
         self.moves.forget_silent(long, hears);
@@ -115,7 +143,8 @@ impl Node {
         let Some(working) = Working::begin(&self.working, session) else { return };
         if let Err(failure) = self.resolve(session).await {
             tracing::debug!(
-                node = %self.here(), session = session.log_hash(), %failure, "still in doubt"
+                node = %self.here(), function = %self.config.function,
+                session = session.log_hash(), %failure, "still in doubt"
             );
         }
         drop(working);
@@ -190,8 +219,9 @@ impl Node {
             let event = Event::Answer { transfer: transfer.clone(), installed: answer.installed };
             self.step(session, &event, Durability::Synced).await?;
             tracing::info!(
-                node = %self.here(), function = %self.config.function, session = session.log_hash(),
-                target = %transfer.to, installed = answer.installed, "a move in doubt was resolved"
+                node = %self.here(), function = %self.config.function,
+                session = session.log_hash(), epoch = transfer.next_epoch, to = %transfer.to,
+                installed = answer.installed, "a move in doubt was resolved"
             );
         }
         self.local.attempt_over(session, transfer.nonce);
@@ -263,7 +293,10 @@ impl Node {
         for session in waiting {
             resumed += u64::from(!self.waits_for(&session, lost).await?);
         }
-        tracing::warn!(node = %self.here(), %lost, resumed, "a node was given up");
+        tracing::warn!(
+            node = %self.here(), function = %self.config.function, %lost, resumed,
+            "a node was given up"
+        );
         Ok(resumed)
     }
 
@@ -288,7 +321,10 @@ impl Node {
                     Ok(None) => break,
                     Ok(next) => cursor = next,
                     Err(error) => {
-                        tracing::debug!(node = %self.here(), %error, "the index waits to be mended");
+                        tracing::debug!(
+                            node = %self.here(), function = %self.config.function, %error,
+                            "the index waits to be mended"
+                        );
                         cursor = None;
                         tokio::time::sleep(self.config.recovery_interval).await;
                     }

@@ -100,6 +100,7 @@ impl Node {
             // Whoever took it away may still wait for the disk.
             self.store.on_disk().await?;
         }
+        self.meters.restoring(there);
         let mark = if there { THERE } else { ABSENT };
         if self.restore.mark.swap(mark, Ordering::Relaxed) != mark && there {
             *self.restore.status.lock() = RestoreStatus::default();

@@ -62,7 +62,7 @@ impl Node {
     }
 
     fn refuse_topology(&self, why: Option<String>) {
-        crate::metrics::topology_refused(&self.config, why.is_some());
+        self.meters.topology_refused(why.is_some());
         *self.topology_refused.lock() = why;
     }
 

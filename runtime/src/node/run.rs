@@ -147,7 +147,10 @@ impl Node {
     pub(super) async fn release(&self, session: &SessionId, lease: LeaseId) {
         // If the store does not hear it, the lease runs out.
         if let Err(error) = self.store.release(session, lease).await {
-            tracing::debug!(node = %self.here(), %error, "a lease was left to run out");
+            tracing::debug!(
+                node = %self.here(), function = %self.config.function,
+                session = session.log_hash(), %error, "a lease was left to run out"
+            );
         }
     }
 
@@ -204,7 +207,10 @@ impl Node {
                 }
                 Err(StoreError::Restarted) => self.store_restarted(),
                 Err(StoreError::Unavailable(why)) => {
-                    tracing::warn!(node = %self.here(), why, "a commit is repeated");
+                    tracing::warn!(
+                        node = %self.here(), function = %self.config.function,
+                        session = id.log_hash(), why, "a commit is repeated"
+                    );
                     in_doubt = true;
                 }
                 Err(error) => {

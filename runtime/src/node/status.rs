@@ -21,7 +21,10 @@ impl Node {
         let status = self.offload_status().await.unwrap_or_default();
         // Another replica may have been told to drain, or this process before it ended.
         if let Err(failure) = self.refresh_drain().await {
-            tracing::debug!(node = %self.here(), %failure, "whether it is drained is not known");
+            tracing::debug!(
+                node = %self.here(), function = %self.config.function, %failure,
+                "whether it is drained is not known"
+            );
         }
         let store = counts.as_ref().err().map_or_else(|| "ok".to_owned(), ToString::to_string);
         let restore = match self.is_restoring() {

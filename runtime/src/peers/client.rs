@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use parking_lot::{Mutex, RwLock};
 use tokio::time::Instant;
 
@@ -26,6 +26,7 @@ use crate::http::problem::Received;
 use crate::http::signature::{Call, Caller, FunctionKeys, Keys, Role, SIGNATURE_HEADER};
 use crate::session::{FunctionName, NodeName, Nonce};
 use crate::topology::Topology;
+use crate::trace;
 
 /// Idle connections that are kept to each node: more than the moves of a pair and the
 /// recovery loop use at once. A burst of requests may open more; those are closed.
@@ -188,7 +189,10 @@ impl HttpPeers {
             "GET" => self.http.get(url),
             _ => self.http.post(url).header("content-type", "application/json").body(call.body),
         };
+        let mut headers = HeaderMap::new();
+        trace::pass_on(&mut headers);
         let sent = request
+            .headers(headers)
             .header(SIGNATURE_HEADER, signed.header())
             .timeout(call.timeout)
             .send()

@@ -263,9 +263,12 @@ impl OperatorClient {
         let call = Call { method: verb, path, query, body: &body, ..Call::to(&node.name) };
         let keys = self.keys.for_function(function);
         let signed = keys.sign(&self.caller, &call, unix_ms(), Nonce(rand::random()))?;
+        let mut headers = crate::trace::of_the_environment();
+        crate::trace::pass_on(&mut headers);
         let request = self
             .http
             .request(method, url)
+            .headers(headers)
             .header(SIGNATURE_HEADER, signed.header())
             .header("content-type", "application/json")
             .body(body);

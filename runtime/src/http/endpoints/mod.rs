@@ -35,6 +35,7 @@ use super::service::Service;
 use super::signature::{FunctionKeys, Role, SIGNATURE_HEADER};
 use crate::node::{Failure, Node};
 use crate::session::NodeName;
+use crate::trace::Span;
 
 /// An endpoint's answer, before it is signed.
 pub(super) struct Reply {
@@ -155,7 +156,10 @@ pub(super) async fn dispatch(service: &Service, endpoint: &str, incoming: &Incom
     let verified = match service.verify(incoming) {
         Ok(verified) => verified,
         Err(error) => {
-            tracing::warn!(node = %service.node.here(), endpoint, %error, "a call was refused");
+            tracing::warn!(
+                node = %service.node.here(), function = %service.node.config().function,
+                endpoint, %error, "a call was refused"
+            );
             return Problem::unauthorized(&error).response().map(Body::from);
         }
     };
@@ -167,17 +171,36 @@ pub(super) async fn dispatch(service: &Service, endpoint: &str, incoming: &Incom
         from: &caller.name,
         incoming,
     };
-    let reply = match route(endpoint, &signed).await {
+    let mut span = Span::server(name(endpoint), &incoming.headers);
+    span.note("faas.name", &service.node.config().function);
+    span.note("funicular.node", service.node.here());
+    span.note("funicular.caller", &caller.name);
+    let reply = match span.within(route(endpoint, &signed)).await {
         Ok(reply) => reply,
         Err(Refused::Problem(problem)) => Reply::problem(&problem),
         Err(Refused::Failure(failed)) => Reply::problem(&failure::problem(&service.node, &failed)),
     };
+    span.note("http.response.status_code", reply.status.as_u16());
     let signature = verified.sign_answer(service.node.here(), reply.status.as_u16(), &reply.body);
     let mut response = reply.response();
     if let Ok(value) = HeaderValue::from_str(&signature) {
         response.headers_mut().insert(SIGNATURE_HEADER, value);
     }
     response
+}
+
+/// What the answer to a call is called in a trace.
+fn name(endpoint: &str) -> &'static str {
+    const NAMED: [&str; 7] = [
+        "offload-session",
+        "onload-session",
+        "update-session",
+        "migrate-session",
+        "receive-propagate",
+        "force-offload",
+        "force-onload",
+    ];
+    NAMED.into_iter().find(|name| *name == endpoint).unwrap_or("call")
 }
 
 async fn route(endpoint: &str, call: &Signed<'_>) -> Answered {

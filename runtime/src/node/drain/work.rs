@@ -87,7 +87,10 @@ impl Node {
                 _ = refresh.tick() => {
                     // The store does not answer: what was wished for still is.
                     if let Err(failure) = self.refresh_drain().await {
-                        tracing::debug!(node = %self.here(), %failure, "the drain goes on");
+                        tracing::debug!(
+                            node = %self.here(), function = %self.config.function, %failure,
+                            "the drain goes on"
+                        );
                     }
                 }
                 Some(offered) = work.offers.join_next() => {
@@ -115,7 +118,10 @@ impl Node {
                 && looks
                 && let Err(failure) = self.look_for_more(work).await
             {
-                tracing::debug!(node = %self.here(), %failure, "the drain waits for the store");
+                tracing::debug!(
+                    node = %self.here(), function = %self.config.function, %failure,
+                    "the drain waits for the store"
+                );
                 work.pace.strike();
                 work.look_at = Some(Instant::now() + LOOK_AGAIN);
                 self.drain.progress.lock().waits_for = Some(failure.to_string());
@@ -211,13 +217,19 @@ impl Node {
             }
             Verdict::Stays => {
                 work.crowded |= matches!(failure, Ok(Failure::Refused(Refusal::MoveOpen)));
-                tracing::debug!(node = %self.here(), session = session.log_hash(), why, "it stays");
+                tracing::debug!(
+                    node = %self.here(), function = %self.config.function,
+                    session = session.log_hash(), why, "it stays"
+                );
                 if !progress.marks.note(session, why, false) {
                     work.pace.strike();
                 }
             }
             Verdict::NoneGoes => {
-                tracing::debug!(node = %self.here(), session = session.log_hash(), why, "none goes");
+                tracing::debug!(
+                    node = %self.here(), function = %self.config.function,
+                    session = session.log_hash(), why, "none goes"
+                );
                 progress.waits_for = Some(why.clone());
                 progress.marks.note(session, why, true);
                 work.pace.strike();

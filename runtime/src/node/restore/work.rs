@@ -59,7 +59,10 @@ impl Node {
             if self.is_restoring()
                 && let Err(failure) = self.restore_if_told().await
             {
-                tracing::warn!(node = %self.here(), %failure, "the restore waits");
+                tracing::warn!(
+                    node = %self.here(), function = %self.config.function, %failure,
+                    "the restore waits"
+                );
                 let mut status = self.restore.status.lock();
                 status.state = RestoreState::Waiting;
                 status.waits_for = Some(failure.to_string());

@@ -14,6 +14,7 @@ use crate::function::{Error, Request, Response};
 use crate::http::signature::{Call, Caller, Role, SIGNATURE_HEADER};
 use crate::peers::{Peers, WireVersion};
 use crate::session::{FunctionName, NodeName, Nonce, RequestId, SessionId};
+use crate::trace;
 
 /// How long an invoked function may take: as long as the platform's own limit.
 const INVOKE_TIMEOUT: Duration = Duration::from_secs(60);
@@ -56,6 +57,7 @@ impl Invokes for HttpPeers {
         for name in NOT_PASSED_ON {
             headers.remove(name);
         }
+        trace::pass_on(&mut headers);
         let body = request.into_body();
         let invoked = Invoked { method, path, query, headers, body, session, request_id };
         let mut unread = 0;

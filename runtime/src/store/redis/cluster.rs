@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use super::address::{Address, Reach};
 use super::keys::Keys;
-use super::link::{Link, failure, in_time};
+use super::link::{Link, counted, failure, in_time};
 use super::options::{ConnectError, RedisOptions};
 use super::scripts::Scripts;
 use super::shard::{Shard, Witness};
@@ -320,7 +320,9 @@ impl Cluster {
     }
 
     async fn in_time<T>(&self, work: impl Future<Output = StoreResult<T>>) -> StoreResult<T> {
-        in_time(self.options.response_timeout, async { Ok(work.await) }).await?
+        let work =
+            async { in_time(self.options.response_timeout, async { Ok(work.await) }).await? };
+        counted(&self.options.meter, work).await
     }
 
     /// Judges an error, and finds out whether another master is in charge by now.

@@ -9,6 +9,7 @@ use redis::aio::{
 use redis::{Client, Cmd, Pipeline, ProtocolVersion, RedisError, RedisResult, Value};
 
 use super::options::RedisOptions;
+use crate::metrics::StoreMeter;
 use crate::store::{StoreError, StoreResult};
 
 /// A connection whose calls end in time, one way or the other.
@@ -16,6 +17,7 @@ use crate::store::{StoreError, StoreResult};
 pub(super) struct Link {
     manager: ConnectionManager,
     timeout: Duration,
+    meter: StoreMeter,
 }
 
 impl Link {
@@ -30,12 +32,13 @@ impl Link {
             .set_response_timeout(None)
             .set_pipeline_buffer_size(1024);
         let manager = client.get_connection_manager_with_config(config).await?;
-        Ok(Self { manager, timeout: options.response_timeout })
+        Ok(Self { manager, timeout: options.response_timeout, meter: options.meter.clone() })
     }
 
-    /// The same connection with another time limit.
+    /// The same connection with another time limit, for calls that are not counted: they wait
+    /// for something.
     pub(super) fn with_timeout(&self, timeout: Duration) -> Self {
-        Self { manager: self.manager.clone(), timeout }
+        Self { manager: self.manager.clone(), timeout, meter: StoreMeter::default() }
     }
 
     /// How long a call may take.
@@ -45,7 +48,7 @@ impl Link {
 
     /// One command.
     pub(super) async fn call(&self, cmd: &Cmd) -> StoreResult<Value> {
-        in_time(self.timeout, self.send(cmd)).await
+        counted(&self.meter, in_time(self.timeout, self.send(cmd))).await
     }
 
     /// Several commands in one round trip; each has its own outcome.
@@ -53,7 +56,7 @@ impl Link {
         if pipe.is_empty() {
             return Ok(Vec::new());
         }
-        let values = in_time(self.timeout, self.send_all(pipe)).await?;
+        let values = counted(&self.meter, in_time(self.timeout, self.send_all(pipe))).await?;
         Ok(values.into_iter().map(outcome).collect())
     }
 
@@ -162,6 +165,17 @@ impl Tie {
         };
         Ok(answers.map(here).collect())
     }
+}
+
+/// Counts a round trip.
+pub(super) async fn counted<T>(
+    meter: &StoreMeter,
+    trip: impl Future<Output = StoreResult<T>>,
+) -> StoreResult<T> {
+    let began = tokio::time::Instant::now();
+    let outcome = trip.await;
+    meter.ended(began.elapsed(), &outcome);
+    outcome
 }
 
 fn outcome(value: Value) -> StoreResult<Value> {

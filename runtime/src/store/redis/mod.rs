@@ -73,6 +73,7 @@ use super::{
     BeginRequest, Begun, Commit, Committed, Counts, Durability, Promise, Read, ReadGuard, Resident,
     Session, SessionStore, Snapshot, Staged, StoreError, StoreResult, StoreScope, Walked,
 };
+use crate::metrics::StoreMeter;
 use crate::protocol::{Event, Refusal, Reply};
 use crate::session::fields::FieldMap;
 use crate::session::{
@@ -136,10 +137,11 @@ impl RedisStore {
     /// `inside`: for whoever works in it while nobody else is let in.
     async fn open(
         url: &str,
-        options: RedisOptions,
+        mut options: RedisOptions,
         scope: StoreScope,
         inside: bool,
     ) -> Result<Self, ConnectError> {
+        options.meter = StoreMeter::new(&scope);
         let prefix = &options.prefix;
         let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
         if !(1..=63).contains(&prefix.len()) || !prefix.bytes().all(plain) {

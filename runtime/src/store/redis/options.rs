@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::metrics::StoreMeter;
 use crate::store::Promise;
 
 /// How the store talks to its Redis.
@@ -17,6 +18,9 @@ pub struct RedisOptions {
     pub sync_timeout: Duration,
     /// What all keys begin with: letters, digits and hyphens. Default `f`.
     pub prefix: String,
+    /// What counts its calls; a store that is opened has its own.
+    #[doc(hidden)]
+    pub meter: StoreMeter,
 }
 
 impl Default for RedisOptions {
@@ -26,6 +30,7 @@ impl Default for RedisOptions {
             connect_timeout: Duration::from_secs(1),
             sync_timeout: Duration::from_secs(5),
             prefix: "f".to_owned(),
+            meter: StoreMeter::default(),
         }
     }
 }

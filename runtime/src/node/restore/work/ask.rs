@@ -134,7 +134,10 @@ impl Work<'_> {
                     return Ok(None);
                 }
             };
-            tracing::info!(node = %self.node.here(), why, "the restore waits");
+            tracing::info!(
+                node = %self.node.here(), function = %self.node.config.function, why,
+                "the restore waits"
+            );
             self.waits(Some(why));
             tokio::time::sleep(EVERY).await;
             self.say().await?;
