@@ -1,6 +1,8 @@
 //! Spans, recorded and sent to a collector with OTLP over HTTP.
 
+use std::error::Error;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -33,6 +35,32 @@ pub(super) struct Recorded(Span);
 struct Sender {
     http: reqwest::Client,
     runtime: Handle,
+    /// The last batch was not taken: said once, not with every batch.
+    fails: AtomicBool,
+}
+
+impl Sender {
+    fn note(&self, outcome: &Result<Response<Bytes>, HttpError>) {
+        let why = match outcome {
+            Ok(answer) if answer.status().is_success() => None,
+            Ok(answer) => Some(format!("the collector answers {}", answer.status())),
+            Err(error) => Some(innermost(error.as_ref())),
+        };
+        match (self.fails.swap(why.is_some(), Ordering::Relaxed), why) {
+            (false, Some(why)) => tracing::warn!(why, "spans are not taken, and are dropped"),
+            (true, None) => tracing::info!("spans are taken again"),
+            _ => {}
+        }
+    }
+}
+
+/// "connection refused" says more than "error sending request".
+fn innermost(error: &(dyn Error + 'static)) -> String {
+    let mut inner = error;
+    while let Some(source) = inner.source() {
+        inner = source;
+    }
+    inner.to_string()
 }
 
 #[async_trait]
@@ -48,19 +76,30 @@ impl HttpClient for Sender {
             let body = answer.bytes().await?;
             Ok::<_, HttpError>(response.body(body)?)
         });
-        sent.await?
+        let outcome = sent.await?;
+        self.note(&outcome);
+        outcome
     }
 }
 
-fn is_set(variable: &str) -> bool {
-    std::env::var(variable).is_ok_and(|value| !value.is_empty())
+/// A variable that is set to something.
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
 pub(super) fn install(service: &str, node: &str) -> Result<(), String> {
-    let named = ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"]
-        .into_iter()
-        .any(is_set);
-    let off = std::env::var("OTEL_SDK_DISABLED").is_ok_and(|value| value == "true");
+    let mut named = false;
+    for name in ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"] {
+        let Some(endpoint) = variable(name) else { continue };
+        if !endpoint.starts_with("http://") {
+            return Err(format!(
+                "{name} is {endpoint:?}: write http://host:4318, without TLS; a collector that \
+                 wants TLS needs one beside this process"
+            ));
+        }
+        named = true;
+    }
+    let off = variable("OTEL_SDK_DISABLED").is_some_and(|value| value == "true");
     if !named || off || INSTALLED.get().is_some() {
         return Ok(());
     }
@@ -71,7 +110,11 @@ pub(super) fn install(service: &str, node: &str) -> Result<(), String> {
         .map_err(|error| format!("the HTTP client for spans could not be made: {error}"))?;
     let exporter = SpanExporter::builder()
         .with_http()
-        .with_http_client(Sender { http, runtime: Handle::current() })
+        .with_http_client(Sender {
+            http,
+            runtime: Handle::current(),
+            fails: AtomicBool::new(false),
+        })
         .with_protocol(Protocol::HttpBinary)
         .build()
         .map_err(|error| {
@@ -79,7 +122,7 @@ pub(super) fn install(service: &str, node: &str) -> Result<(), String> {
         })?;
     let mut resource =
         Resource::builder().with_attribute(KeyValue::new("funicular.node", node.to_owned()));
-    if !is_set("OTEL_SERVICE_NAME") {
+    if variable("OTEL_SERVICE_NAME").is_none() {
         resource = resource.with_service_name(service.to_owned());
     }
     let provider = SdkTracerProvider::builder()
