@@ -284,6 +284,7 @@ impl Node {
         };
         crate::metrics::moved(&self.config, &pull.from, &report);
         self.activity.arrived(session);
+        self.arrivals.note(&pull.from, &report);
         report
     }
 
