@@ -56,7 +56,7 @@ impl Asking {
             node: node.clone(),
             client: settings.client.clone(),
             http: http.clone(),
-            login: settings.login.clone(),
+            login: settings.logins.get(&node.name).cloned(),
             named: settings.functions.clone(),
             oracle: settings.oracles.get(&node.name).cloned(),
             turns: Arc::clone(&turns),
