@@ -114,16 +114,22 @@ impl Up {
         runtime.block_on(self.serve())
     }
 
-    async fn serve(self) -> Result<()> {
-        if std::env::var_os("FUNICULAR_LOG").is_some() {
-            start_logging();
-        }
+    /// The author's own functions, built.
+    async fn programs(&self) -> Result<BTreeMap<FunctionName, PathBuf>> {
         let mut programs = BTreeMap::new();
         for own in &self.function {
             if programs.insert(own.name.clone(), own.program().await?).is_some() {
                 return Err(Failure::Usage(format!("`{}` is given twice", own.name)).into());
             }
         }
+        Ok(programs)
+    }
+
+    async fn serve(self) -> Result<()> {
+        if std::env::var_os("FUNICULAR_LOG").is_some() {
+            start_logging();
+        }
+        let programs = self.programs().await?;
         let (text, topology) = tree::load(self.topology.as_deref())?;
         let addresses = tree::addresses(&topology)?;
         // Every port before anything else: a taken one leaves nothing behind.

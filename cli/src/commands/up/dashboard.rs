@@ -25,6 +25,7 @@ const USUAL: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080)
 
 /// What `up` takes about the dashboard.
 #[derive(Args)]
+#[group(id = "dashboard-options")]
 pub(super) struct Options {
     /// Where the dashboard is served; port 0 takes a free one [default: 127.0.0.1:8080]
     #[arg(long, value_name = "ADDRESS:PORT")]
@@ -115,6 +116,10 @@ mod tests {
         let free = Options { dashboard: "127.0.0.1:0".parse().ok(), no_dashboard: false };
         let place = free.listen().await.unwrap().unwrap();
         assert!(place.sentence(Path::new("keys")).contains("keys/session-operator-key"));
+        // Here or elsewhere: the usual one is taken.
+        let _usual = bind(USUAL).await;
+        let usual = Options { dashboard: None, no_dashboard: false };
+        assert!(usual.listen().await.unwrap().is_none());
         let none = Options { dashboard: None, no_dashboard: true };
         assert!(none.listen().await.unwrap().is_none());
     }
