@@ -24,7 +24,7 @@ function morph(old, now) {
   for (const { name, value } of now.attributes) {
     if (old.getAttribute(name) !== value) old.setAttribute(name, value);
   }
-  const key = (node) => node.dataset?.key;
+  const key = (node) => node.dataset?.key || node.id;
   const known = new Map([...old.children].filter(key).map((child) => [key(child), child]));
   let at = old.firstChild;
   for (const child of now.childNodes) {

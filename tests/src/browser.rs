@@ -221,9 +221,12 @@ impl Browser {
         panic!("Tab never leads to {expression}");
     }
 
-    /// Whether the reader likes it `light` or `dark`.
+    /// Whether the reader likes it `light` or `dark`; and calm.
     pub fn prefer(&mut self, scheme: &str) {
-        let features = json!([{"name": "prefers-color-scheme", "value": scheme}]);
+        let features = json!([
+            {"name": "prefers-color-scheme", "value": scheme},
+            {"name": "prefers-reduced-motion", "value": "reduce"},
+        ]);
         self.call("Emulation.setEmulatedMedia", &json!({"features": features}));
     }
 

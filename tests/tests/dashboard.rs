@@ -209,6 +209,16 @@ fn a_wider_tree(terminal: &Terminal, ports: &[Port]) {
     );
 }
 
+/// Keeps what is seen, where that is wanted.
+fn keep(browser: &mut Browser, name: &str) {
+    if let Some(dir) = std::env::var_os("FUNICULAR_SCREENSHOTS") {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(dir);
+        fs::create_dir_all(&dir).expect("a directory");
+        browser.resize(1200, 1150);
+        browser.screenshot(&dir.join(format!("{name}.png")));
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_decision_is_shown_with_its_reason_in_light_and_dark() {
     let terminal = Terminal::open();
@@ -245,14 +255,13 @@ async fn a_decision_is_shown_with_its_reason_in_light_and_dark() {
     for scheme in ["light", "dark"] {
         site.browser.prefer(scheme);
         grounds.push(site.browser.eval("getComputedStyle(document.body).backgroundColor"));
-        if let Some(dir) = std::env::var_os("FUNICULAR_SCREENSHOTS") {
-            let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(dir);
-            fs::create_dir_all(&dir).expect("a directory");
-            site.browser.resize(1200, 1150);
-            site.browser.screenshot(&dir.join(format!("tree-{scheme}.png")));
-        }
+        keep(&mut site.browser, &format!("tree-{scheme}"));
     }
     assert_ne!(grounds[0], grounds[1]);
+    site.browser.prefer("light");
+    site.browser.go(&format!("{}/node/navigli", site.url));
+    site.browser.wait("document.getElementById('connection').dataset.state === 'live'");
+    keep(&mut site.browser, "node-light");
     stop.store(true, Ordering::SeqCst);
     for shopper in shoppers {
         shopper.await.expect("no shopper sees an error");

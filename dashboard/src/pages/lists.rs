@@ -2,11 +2,16 @@
 
 use maud::{Markup, html};
 
-use super::{Shown, node_link, session_link, short, time, words};
+use super::{Page, Shown, node_link, session_link, short, time, words};
 use crate::watch::view::{Cause, DecisionView, MoveView};
 
-/// So many of each are shown.
-const MOST: usize = 24;
+/// So many of each are shown beside the tree, and elsewhere.
+const FEW: usize = 8;
+const MOST: usize = 32;
+
+fn most(page: &Page) -> usize {
+    if *page == Page::Tree { FEW } else { MOST }
+}
 
 /// Moves, the latest first.
 pub(super) fn moves<'a>(
@@ -28,15 +33,15 @@ pub(super) fn moves<'a>(
                         th scope="col" { "Size" } th scope="col" { "Took" }
                         th scope="col" { "Writes waited" } th scope="col" { "Asked for by" }
                     } }
-                    tbody { @for moved in moves.take(MOST) {
+                    tbody { @for moved in moves.take(most(shown.page)) {
                         tr data-key={ "move-" (moved.number) } {
                             td { (time(moved.at_ms)) }
                             td {
                                 (moved.function) " "
                                 (session_link(shown.viewer, &moved.function, &moved.id, &moved.hash))
                             }
-                            td { (node_link(&moved.from)) }
-                            td { (if moved.up { "↑ " } else { "↓ " }) (node_link(&moved.to)) }
+                            td.whole { (node_link(&moved.from)) }
+                            td.whole { (if moved.up { "↑ " } else { "↓ " }) (node_link(&moved.to)) }
                             td.number { (words::size(moved.bytes)) }
                             td.number { (words::millis(moved.took_ms)) }
                             td.number { (words::millis(moved.downtime_ms)) }
@@ -66,7 +71,11 @@ fn cause(cause: &Cause) -> Markup {
 }
 
 /// Decisions, the latest first.
-pub(super) fn decisions<'a>(decisions: impl Iterator<Item = &'a DecisionView>, id: &str) -> Markup {
+pub(super) fn decisions<'a>(
+    page: &Page,
+    decisions: impl Iterator<Item = &'a DecisionView>,
+    id: &str,
+) -> Markup {
     let mut decisions = decisions.peekable();
     html! {
         section id=(id) aria-labelledby={ (id) "-title" } {
@@ -80,7 +89,7 @@ pub(super) fn decisions<'a>(decisions: impl Iterator<Item = &'a DecisionView>, i
                         th scope="col" { "What" } th scope="col" { "Rule" }
                         th scope="col" { "Why" } th scope="col" { "What became of it" }
                     } }
-                    tbody { @for decision in decisions.take(MOST) {
+                    tbody { @for decision in decisions.take(most(page)) {
                         tr data-key={ "decision-" (decision.number) } {
                             td { (time(decision.at_ms)) }
                             td { (node_link(&decision.node)) }

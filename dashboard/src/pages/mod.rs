@@ -134,14 +134,14 @@ pub fn fragments(shown: Shown<'_>) -> Vec<Fragment> {
             all.push(markup("tree", tree::tree(shown)));
             all.push(markup("moves", lists::moves(shown, view.moves.iter(), "moves")));
             let decisions = view.decisions.iter();
-            all.push(markup("decisions", lists::decisions(decisions, "decisions")));
+            all.push(markup("decisions", lists::decisions(page, decisions, "decisions")));
         }
         Page::Node(name) => {
             let moves = view.moves.iter().filter(|it| it.from == *name || it.to == *name);
             let decisions = view.decisions.iter().filter(|decision| decision.node == *name);
             all.push(markup("node", node::node(shown, name)));
             all.push(markup("moves", lists::moves(shown, moves, "moves")));
-            all.push(markup("decisions", lists::decisions(decisions, "decisions")));
+            all.push(markup("decisions", lists::decisions(page, decisions, "decisions")));
         }
         Page::Session(function, hash) => {
             let decisions = view.decisions.iter();
@@ -149,7 +149,7 @@ pub fn fragments(shown: Shown<'_>) -> Vec<Fragment> {
                 .filter(|it| it.function == *function && it.session.as_ref() == Some(hash));
             all.push(markup("session", session::session(shown, function, hash)));
             all.push(markup("moves", lists::moves(shown, view.moves_of(function, hash), "moves")));
-            all.push(markup("decisions", lists::decisions(decisions, "decisions")));
+            all.push(markup("decisions", lists::decisions(page, decisions, "decisions")));
         }
     }
     all

@@ -159,7 +159,7 @@ fn oracle(oracle: &OracleView) -> Markup {
                                     None => "the node",
                                 }
                             }
-                            td.number { (words::known(signal.value, |value| format!("{value:.3}"))) }
+                            td.number { (words::known(signal.value, words::number)) }
                         } } }
                     } }
                 }

@@ -164,12 +164,17 @@ fn sessions(shown: Shown<'_>, node: &NodeView) -> Markup {
         let sessions = function.listed.iter().flatten();
         sessions.map(move |session| (&function.name, session))
     });
-    let listed: Vec<_> = listed.collect();
+    let mut listed: Vec<_> = listed.collect();
     let more = node.load.sessions.unwrap_or(0).saturating_sub(listed.len().min(SESSIONS) as u64);
+    listed.truncate(SESSIONS);
+    // In an order that stays.
+    listed.sort_by_key(|(function, session)| {
+        (*function, shown.viewer.name(&session.id, &session.hash))
+    });
     html! {
         @if !listed.is_empty() {
-            ul.sessions aria-label={ "Sessions at " (node.name) } {
-                @for (function, session) in listed.iter().take(SESSIONS) {
+            ul.sessions data-key="sessions" aria-label={ "Sessions at " (node.name) } {
+                @for (function, session) in &listed {
                     li data-key={ "at-" (function) "-" (session.hash) }
                         data-session={ (function) "/" (session.hash) }
                         data-new[session.arrived_ms.is_some_and(|ago| ago < 10_000)] {

@@ -29,6 +29,17 @@ pub(super) fn rate(value: f64) -> String {
     if value >= 9.95 || value == 0.0 { format!("{value:.0}/s") } else { format!("{value:.1}/s") }
 }
 
+/// A signal's value, in three digits or so.
+pub(super) fn number(value: f64) -> String {
+    match value.abs() {
+        0.0 => "0".to_owned(),
+        large if large >= 99.95 => format!("{value:.0}"),
+        some if some >= 0.095 => format!("{value:.2}"),
+        some if some >= 0.000_95 => format!("{value:.4}"),
+        _ => format!("{value:.1e}"),
+    }
+}
+
 /// A length of time in milliseconds, of an answer or a move.
 pub(super) fn millis(ms: f64) -> String {
     match ms {
@@ -90,6 +101,7 @@ mod tests {
         assert_eq!([size(999), size(1_000), size(150_000)], ["999 B", "1.0 kB", "150 kB"]);
         assert_eq!([ago(900), ago(13_000), ago(125_000)], ["just now", "10 s", "2 min"]);
         assert_eq!([count(1, "move"), count(0, "move")], ["1 move", "0 moves"]);
+        assert_eq!([number(0.0), number(30.07), number(0.0103)], ["0", "30.07", "0.0103"]);
         assert_eq!(known(None, rate), "unknown");
     }
 
