@@ -200,7 +200,7 @@ mod tests {
             tokio::time::advance(UNUSED / 10 * 9).await;
         }
         assert!(logins.is_operator(&cookie));
-        tokio::time::advance(Duration::from_secs(30)).await;
+        tokio::time::advance(UNUSED / 10 * 9).await;
         assert!(!logins.is_operator(&cookie));
         let cookie = sends(&logins.open(KEY).unwrap());
         tokio::time::advance(UNUSED).await;
