@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Installs what the tests need besides Rust, with apt, as far as it is missing:
 # a redis-server (one is started for each test that wants it), curl, patch and Python's
-# requests (the clients that tests follow redirects with), and a Prometheus, which the oracle
-# asks and which alerts are tried in.
+# requests (the clients that tests follow redirects with), a Prometheus, which the oracle
+# asks and which alerts are tried in, and a Chromium (65 MB to fetch), which looks at the
+# dashboard.
 #
 # Two more servers are put into target/tools, beside the system and not into it, if
 # they are not there yet: a Redis 8, which can be waited for until the disk has what
@@ -21,6 +22,13 @@ command -v patch >/dev/null || missing+=(patch)
 [ -x /usr/bin/python3 ] || missing+=(python3)
 /usr/bin/python3 -c 'import requests' 2>/dev/null || missing+=(python3-requests)
 { command -v prometheus && command -v promtool; } >/dev/null || missing+=(prometheus)
+if ! command -v chromium-headless-shell >/dev/null && ! command -v chromium >/dev/null &&
+  ! command -v google-chrome >/dev/null; then
+  # The part of it that needs no window, where Debian has it by itself. It draws with these
+  # fonts, wherever the pictures of the documentation are made.
+  missing+=("$(apt-cache show chromium-headless-shell 2>/dev/null | grep -q ^Package: &&
+    echo chromium-headless-shell || echo chromium)" fonts-dejavu-core)
+fi
 
 install_missing() {
   if ! command -v apt-get >/dev/null; then

@@ -5,6 +5,7 @@
 //!
 //! - `invoke`, `enter`, `run`: a client's request, from the line to the commit
 //! - `activity`: how much there was to do of late
+//! - `arrivals`: which sessions came here by a move of late
 //! - `at_once`: a request in a session that this process remembers
 //! - `pull`, `copy`: this node is the target of a move
 //! - `source`: this node is the source of a move
@@ -25,6 +26,7 @@
 //! - `machine`: chance and the time of day, which a simulation hands in
 
 mod activity;
+mod arrivals;
 mod at_once;
 mod calls;
 mod config;
@@ -84,6 +86,7 @@ use crate::store::{SessionStore, Snapshot, StoreError, StoreResult};
 use crate::topology::Topology;
 use crate::trace;
 use activity::Activity;
+use arrivals::Arrivals;
 use leases::Leases;
 use lines::Lines;
 use local::Local;
@@ -121,6 +124,7 @@ pub struct Inner {
     in_flight: AtomicUsize,
     activity: Activity,
     meters: Meters,
+    arrivals: Arrivals,
     /// Requests so far.
     taken_in: AtomicUsize,
     moves: Moves,
@@ -208,6 +212,7 @@ impl Node {
             resident: AtomicU64::new(0),
             in_flight: AtomicUsize::new(0),
             activity: Activity::new(),
+            arrivals: Arrivals::default(),
             taken_in: AtomicUsize::new(0),
             wake: Notify::new(),
             unrecovered: AtomicBool::new(true),

@@ -362,6 +362,7 @@ impl Node {
         };
         self.meters.moved(&pull.from, &report);
         self.activity.arrived(session);
+        self.arrivals.note(&pull.from, &report);
         report
     }
 

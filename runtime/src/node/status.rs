@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use super::{Node, Outcome};
-use crate::peers::messages::{NodeStatus, SessionStatus};
+use crate::peers::messages::{MovedStatus, NodeStatus, SessionStatus};
 use crate::session::{Millis, NodeName, Record, SessionId};
 use crate::store::Resident;
 
@@ -54,9 +54,16 @@ impl Node {
             topology: self.topology_status(),
             activity: Some(self.activity.status()),
             listed: Vec::new(),
+            moved: None,
             // They belong to whoever signs for this node.
             peer_keys: Vec::new(),
         }
+    }
+
+    /// The last sessions that came to this process by a move, the latest first; `None` if none
+    /// is wanted.
+    pub(crate) fn moved(&self, most: usize) -> Option<Vec<MovedStatus>> {
+        (most > 0).then(|| self.arrivals.last(most))
     }
 
     /// Some sessions that are here, for whoever chooses which of them move: those that

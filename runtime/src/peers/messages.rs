@@ -320,7 +320,7 @@ pub enum OffloadStatus {
 }
 
 /// The answer to `/_/status`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct NodeStatus {
     /// This node.
     pub node: NodeName,
@@ -373,6 +373,10 @@ pub struct NodeStatus {
     /// Some of the sessions that are here, if that was asked for (`max_sessions`).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub listed: Vec<SessionStatus>,
+    /// The last sessions that came to this replica by a move, the latest first, if that was
+    /// asked for (`max_moves`); absent at nodes of an older release.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moved: Option<Vec<MovedStatus>>,
     /// The short names of the peers' keys that it knows: the one it signs with first,
     /// then those that it accepts only.
     #[serde(default)]
@@ -388,6 +392,9 @@ pub struct StatusCall {
     /// Only those with their home at this node or below it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub below: Option<NodeName>,
+    /// So many of the last sessions that came here by a move, at most 256.
+    #[serde(default)]
+    pub max_moves: usize,
 }
 
 /// How much a process had to do in the last seconds: requests that it answered itself, not
@@ -427,6 +434,32 @@ pub struct SessionStatus {
     /// How long ago it came here by a move, if that was in the last quarter of an hour.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub arrived_ms: Option<Millis>,
+}
+
+/// A session that came to a node by a move, for whoever watches.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MovedStatus {
+    /// Counts the arrivals of this replica: a gap tells how many are not told.
+    pub number: u64,
+    /// The session's id.
+    pub session: SessionId,
+    /// Its home.
+    pub home: NodeName,
+    /// The node it came from.
+    pub from: NodeName,
+    /// The epoch under which it is owned since.
+    pub epoch: Epoch,
+    /// Bytes of fields and contents that were carried.
+    pub bytes: u64,
+    /// From open to settled, in milliseconds.
+    pub took_ms: f64,
+    /// From the freeze to the moment this node served, in milliseconds.
+    pub downtime_ms: f64,
+    /// How often the session was gone through before the freeze.
+    #[serde(default)]
+    pub rounds: u32,
+    /// How long ago it was settled, in milliseconds.
+    pub ago_ms: Millis,
 }
 
 /// Which tree a node goes by.
