@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Installs what the tests need besides Rust, with apt, as far as it is missing:
 # a redis-server (one is started for each test that wants it), curl, patch and Python's
-# requests (the clients that tests follow redirects with), and a Prometheus, which the oracle
-# asks.
+# requests (the clients that tests follow redirects with), a Prometheus, which the oracle
+# asks, and tmux, whose terminals `funicular top` is looked at in.
 #
 # Two more servers are put into target/tools, beside the system and not into it, if
 # they are not there yet: a Redis 8, which can be waited for until the disk has what
@@ -21,6 +21,7 @@ command -v patch >/dev/null || missing+=(patch)
 [ -x /usr/bin/python3 ] || missing+=(python3)
 /usr/bin/python3 -c 'import requests' 2>/dev/null || missing+=(python3-requests)
 command -v prometheus >/dev/null || missing+=(prometheus)
+command -v tmux >/dev/null || missing+=(tmux)
 
 install_missing() {
   if ! command -v apt-get >/dev/null; then
