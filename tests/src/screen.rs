@@ -37,7 +37,7 @@ impl Screen {
             .args(["-f", "/dev/null", "-S"])
             .arg(socket)
             .args(args)
-            .env("LANG", "C.UTF-8")
+            .env("LC_ALL", "C.UTF-8")
             .env_remove("TMUX")
             .env_remove("NO_COLOR")
             .env("FUNICULAR_TOPOLOGY", "")

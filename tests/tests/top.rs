@@ -81,7 +81,7 @@ async fn somebody_moves_a_session_with_keys() {
     // From its history, back to its home; on a larger screen.
     screen.resize(130, 40);
     screen.wait_for("more columns", |text| text.contains("FLIGHT") && text.lines().count() == 40);
-    screen.press(&["Escape", "k", "Enter"]);
+    screen.press(&["Left", "k", "Enter"]);
     screen.wait_for("ada as the chosen session", |text| text.contains("▸ ada"));
     screen.press(&["Enter"]);
     screen.wait_for("its history", |text| text.contains("at milan, home navigli"));

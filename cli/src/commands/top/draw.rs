@@ -128,7 +128,8 @@ impl Scene<'_> {
         let only = state.function.as_ref();
         let loads: Vec<_> = view.nodes.iter().map(|node| rows::load(node, only)).collect();
         let sessions = words::sum(loads.iter().map(|load| load.sessions), |sum| sum.to_string());
-        part(format!("{sessions} sessions"), PLAIN);
+        let word = if sessions == "1" { "session" } else { "sessions" };
+        part(format!("{sessions} {word}"), PLAIN);
         let rates =
             words::sum(loads.iter().map(|load| load.requests_per_s), |sum| words::rate(Some(sum)));
         part(format!("{rates} req/s"), PLAIN);

@@ -9,7 +9,7 @@ use funicular_dashboard::watch::Watcher;
 use funicular_dashboard::watch::view::View;
 use ratatui::DefaultTerminal;
 use ratatui::crossterm::cursor::Show;
-use ratatui::crossterm::event::{self, KeyEventKind};
+use ratatui::crossterm::event::{self, DisableBracketedPaste, EnableBracketedPaste, KeyEventKind};
 use ratatui::crossterm::execute;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
@@ -62,11 +62,13 @@ struct Screen(DefaultTerminal);
 impl Screen {
     fn open() -> Result<Self> {
         let terminal = ratatui::try_init().context("the terminal cannot be used")?;
+        // What is pasted is text: its letters are no keys that move something.
+        execute!(std::io::stdout(), EnableBracketedPaste)?;
         let restoring = std::panic::take_hook();
         // A task's panic would leave the program drawing over what it says.
         std::panic::set_hook(Box::new(move |info| {
             restoring(info);
-            let _ = execute!(std::io::stdout(), Show);
+            let _ = execute!(std::io::stdout(), DisableBracketedPaste, Show);
             std::process::exit(101);
         }));
         Ok(Self(terminal))
@@ -76,6 +78,8 @@ impl Screen {
 impl Drop for Screen {
     fn drop(&mut self) {
         ratatui::restore();
+        // Nobody is left to tell if the terminal has gone.
+        let _ = execute!(std::io::stdout(), DisableBracketedPaste);
         let _ = self.0.show_cursor();
     }
 }
@@ -106,6 +110,7 @@ impl Waiting {
                     event::Event::Key(key) if key.kind != KeyEventKind::Release => {
                         return Ok(Event::Key(key));
                     }
+                    event::Event::Paste(text) => return Ok(Event::Pasted(text)),
                     event::Event::Resize(..) => return Ok(Event::Resized),
                     _ => {}
                 },

@@ -16,6 +16,8 @@ const PAGE: isize = 10;
 pub(super) enum Event {
     /// Somebody pressed a key.
     Key(KeyEvent),
+    /// Somebody pasted text.
+    Pasted(String),
     /// There is a new view.
     View,
     /// A call has ended.
@@ -37,6 +39,12 @@ pub(super) enum Effect {
 pub(super) fn update(mut state: State, view: &View, event: Event) -> (State, Vec<Effect>) {
     let effects = match event {
         Event::Key(key) => state.key(view, key),
+        Event::Pasted(text) => {
+            if let Mode::Filter { .. } = state.mode {
+                state.filter.extend(text.chars().filter(|letter| !letter.is_control()));
+            }
+            Vec::new()
+        }
         Event::Done(said) => {
             state.calls = state.calls.saturating_sub(1);
             state.said = Some(said);
@@ -50,9 +58,11 @@ pub(super) fn update(mut state: State, view: &View, event: Event) -> (State, Vec
 
 impl State {
     fn key(&mut self, view: &View, key: KeyEvent) -> Vec<Effect> {
-        let control = key.modifiers.contains(KeyModifiers::CONTROL);
-        if control {
-            return if key.code == KeyCode::Char('c') { vec![Effect::Quit] } else { Vec::new() };
+        // A shell's or an editor's keys shall not move anything by mistake.
+        if key.modifiers.intersects(KeyModifiers::CONTROL | KeyModifiers::ALT) {
+            let control = key.modifiers == KeyModifiers::CONTROL;
+            let quits = control && key.code == KeyCode::Char('c');
+            return if quits { vec![Effect::Quit] } else { Vec::new() };
         }
         match std::mem::take(&mut self.mode) {
             Mode::Normal => return self.normal(view, key.code),

@@ -134,7 +134,8 @@ pub(super) fn news(view: &View, news: &News<'_>) -> String {
         News::Move(moved) => move_line(moved),
         News::Decision(decision) => decision_line(view, decision),
         News::Reach(event) => match &event.what {
-            What::Silent { node, why } => format!("{node} does not answer: {why}"),
+            // It mostly names the node.
+            What::Silent { node, why } if why.contains(node.as_str()) => why.clone(),
             other => other.to_string(),
         },
     }

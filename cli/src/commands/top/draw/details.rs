@@ -46,7 +46,7 @@ fn about(scene: Scene<'_>, node: &NodeView, width: usize) -> Vec<Line<'static>> 
         Span::styled(format!("  {}{entry}", node.level), FAINT),
     ])];
     if let Some(why) = silent(node, scene.view.at_ms) {
-        lines.extend(styled(&why, width, 3, theme.bad()));
+        lines.extend(styled(&why, width, 5, theme.bad()));
     }
     let flight = number(load.in_flight);
     lines.push(Line::raw(format!("in flight {flight}  moves {}", moves(&load))));

@@ -90,6 +90,8 @@ fn q_and_control_c_quit_from_wherever_they_can() {
         assert_eq!(update(state, &view, Event::Key(control_c)).1, [Effect::Quit], "{keys:?}");
     }
     assert_eq!(effects(&chose("milan"), "?q"), []);
+    let alt_r = KeyEvent::new(KeyCode::Char('r'), KeyModifiers::ALT);
+    assert_eq!(update(chose("milan"), &view, Event::Key(alt_r)).1, []);
     // A letter is a letter while a filter is typed.
     assert_eq!(typed(&view, &chose("milan"), "/q").0.filter, "q");
 }
@@ -212,6 +214,16 @@ fn a_filter_finds_nodes_levels_and_sessions() {
     let offload = What::Offload { function: cart(), session: id("carla") };
     assert_eq!(effects(&state, "lo"), act("navigli", offload));
     assert_eq!(press(&state, "/\u{8}\u{8}").filter, "car");
+}
+
+#[test]
+fn what_is_pasted_is_a_filters_text_and_no_keys() {
+    let view = view();
+    let pasted = || Event::Pasted("ord\n".to_owned());
+    let (state, effects) = update(press(&chose("navigli"), "l"), &view, pasted());
+    assert_eq!((effects, state.mode), (vec![], Mode::Normal));
+    let (state, effects) = update(press(&chose("navigli"), "/"), &view, pasted());
+    assert_eq!((effects, state.filter.as_str()), (vec![], "ord"));
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! What is drawn, against text in files. `FUNICULAR_WRITE_SCREENS=1` writes them anew.
+//! What is drawn, against text in files. `FUNICULAR_GOLDEN=write` writes them anew.
 
 use std::path::Path;
 
@@ -36,7 +36,7 @@ fn same(name: &str, shown: &str) {
         .join("src/commands/top/tests/screens")
         .join(name)
         .with_extension("txt");
-    if std::env::var_os("FUNICULAR_WRITE_SCREENS").is_some() {
+    if std::env::var_os("FUNICULAR_GOLDEN").is_some_and(|what| what == "write") {
         std::fs::write(&path, shown).unwrap();
     }
     let wanted = std::fs::read_to_string(&path).unwrap();
