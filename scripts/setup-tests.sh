@@ -2,8 +2,8 @@
 # Installs what the tests need besides Rust, with apt, as far as it is missing:
 # a redis-server (one is started for each test that wants it), curl, patch and Python's
 # requests (the clients that tests follow redirects with), a Prometheus, which the oracle
-# asks and which alerts are tried in, and a Chromium (65 MB to fetch), which looks at the
-# dashboard.
+# asks and which alerts are tried in, a Chromium (65 MB to fetch), which looks at the
+# dashboard, and tmux, whose terminals `funicular top` is looked at in.
 #
 # Two more servers are put into target/tools, beside the system and not into it, if
 # they are not there yet: a Redis 8, which can be waited for until the disk has what
@@ -29,6 +29,7 @@ if ! command -v chromium-headless-shell >/dev/null && ! command -v chromium >/de
   missing+=("$(apt-cache show chromium-headless-shell 2>/dev/null | grep -q ^Package: &&
     echo chromium-headless-shell || echo chromium)" fonts-dejavu-core)
 fi
+command -v tmux >/dev/null || missing+=(tmux)
 
 install_missing() {
   if ! command -v apt-get >/dev/null; then

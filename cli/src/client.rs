@@ -1,5 +1,7 @@
 //! Signed calls to nodes, as the operator at this command line.
 
+use std::time::Duration;
+
 use anyhow::Result;
 use funicular::http::signature::Keys;
 use funicular::peers::operator::PATIENCE;
@@ -8,7 +10,12 @@ use funicular::session::NodeName;
 
 /// A client that signs with the operators' key.
 pub(crate) fn open(keys: Keys) -> Result<Client> {
-    Client::new(keys, NodeName::new("cli")?, PATIENCE).map_err(anyhow::Error::msg)
+    patient(keys, PATIENCE)
+}
+
+/// The same, which waits so long for an answer.
+pub(crate) fn patient(keys: Keys, patience: Duration) -> Result<Client> {
+    Client::new(keys, NodeName::new("cli")?, patience).map_err(anyhow::Error::msg)
 }
 
 #[cfg(test)]

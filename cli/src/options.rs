@@ -101,6 +101,11 @@ impl Access {
     /// Reads both.
     pub(crate) fn open(&self) -> Result<(Topology, Client)> {
         let topology = self.tree.load()?;
+        Ok((topology, client::open(self.keys()?)?))
+    }
+
+    /// The keys that an operator calls with.
+    pub(crate) fn keys(&self) -> Result<Keys> {
         let keys = Keys::from_dir(&self.secrets)?;
         if keys.operator.is_none() {
             let why = format!(
@@ -110,7 +115,7 @@ impl Access {
             );
             return Err(Failure::Data(why).into());
         }
-        Ok((topology, client::open(keys)?))
+        Ok(keys)
     }
 }
 

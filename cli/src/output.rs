@@ -25,7 +25,10 @@ pub(crate) fn table(heads: &[&str], rows: &[Vec<String>]) -> String {
     let widths: Vec<usize> = (0..heads.len()).map(width).collect();
     let numeric: Vec<bool> = (0..heads.len())
         .map(|column| {
-            let mut cells = rows.iter().filter_map(|row| row.get(column)).filter(|c| *c != NONE);
+            let mut cells = rows
+                .iter()
+                .filter_map(|row| row.get(column))
+                .filter(|c| ![NONE, UNKNOWN].contains(&c.as_str()));
             cells.clone().next().is_some()
                 && cells.all(|cell| cell.starts_with(|first: char| first.is_ascii_digit()))
         })
@@ -44,6 +47,9 @@ pub(crate) fn table(heads: &[&str], rows: &[Vec<String>]) -> String {
 
 /// A cell without anything to say.
 pub(crate) const NONE: &str = "-";
+
+/// A cell about what nobody knows.
+pub(crate) const UNKNOWN: &str = "unknown";
 
 /// Bytes as people read them.
 #[expect(clippy::cast_precision_loss, reason = "two digits are shown")]

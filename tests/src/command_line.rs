@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use crate::ports::Port;
+use crate::screen::Screen;
 
 /// How long a program may take to start or to end.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -150,6 +151,17 @@ impl Terminal {
         Ended { code, out: text(output.stdout), err: text(output.stderr) }
     }
 
+    /// Runs `funicular …` on a screen. Its process is in the file `pid`; how it ended stays
+    /// on the screen, and whether the terminal takes lines again.
+    pub fn on_screen(&self, args: &[&str], size: (u16, u16)) -> Screen {
+        let (program, args) = (program().display().to_string(), args.join(" "));
+        let script = format!(
+            "echo before\nsh -c 'echo $$ >pid; exec {program} {args}'\n\
+             echo \"ended with $?\"\nstty -a | grep -o ' -*icanon'"
+        );
+        Screen::open(self.dir.path(), &script, size)
+    }
+
     /// Runs `funicular …`, presses Ctrl-C once it printed a line with `word`, and waits
     /// for its end.
     pub fn interrupted(&self, args: &[&str], word: &str) -> Ended {
@@ -228,6 +240,11 @@ impl Drop for Terminal {
 }
 
 impl Up {
+    /// The id of its process.
+    pub fn id(&self) -> String {
+        self.process.id().to_string()
+    }
+
     /// SIGTERM; the exit code and the lines that came since it was ready.
     pub fn stop(mut self) -> (i32, Vec<String>) {
         let id = self.process.id().to_string();

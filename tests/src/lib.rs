@@ -11,6 +11,7 @@
 //! - [`browser`]: a Chromium, which a test drives
 //! - [`moves`]: what goes on while a move is held open
 //! - [`command_line`]: `funicular` as it is typed
+//! - [`screen`]: a program in a terminal: keys, and what is shown
 //! - [`probe`]: a function that does whatever a test has to provoke
 //! - [`containers`]: functions in containers, and a tree of them
 //! - [`operator`]: signed calls, right ones and wrong ones
@@ -40,5 +41,6 @@ pub mod probe;
 pub mod prometheus;
 pub mod reach;
 pub mod redis;
+pub mod screen;
 pub mod traffic;
 pub mod tree;

@@ -13,6 +13,7 @@ mod retire;
 mod secret;
 mod status;
 mod survey;
+mod top;
 mod topology;
 mod tree;
 mod up;
@@ -33,6 +34,8 @@ pub(crate) enum Command {
     Topology(topology::Args),
     /// Say how the nodes of a tree are
     Status(status::Args),
+    /// Watch a tree in the terminal, and move its sessions by key
+    Top(top::Args),
     /// Put a function on the nodes of a tree, with faas-cli
     Deploy(deploy::Args),
     /// Write Kubernetes manifests for a function at a node, without faas-cli
@@ -74,6 +77,7 @@ pub(crate) fn run(command: Command, json: bool) -> Result<()> {
             Command::Secret(args) => secret::run(&args, json).await,
             Command::Generate(args) => generate::run(&args),
             Command::Status(args) => status::run(&args, json).await,
+            Command::Top(args) => top::run(&args, json).await,
             Command::Where(args) => whereabouts::run(&args, json).await,
             Command::Offload(args) => offload::run(&args, json).await,
             Command::Onload(args) => onload::run(&args, json).await,

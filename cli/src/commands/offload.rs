@@ -26,10 +26,10 @@ pub(crate) struct Args {
     access: Access,
 }
 
-/// What came of it.
+/// The node's answer.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
-enum Outcome {
+pub(super) enum Outcome {
     Moved(Box<MoveReport>),
     Moving(StillMoving),
 }
@@ -39,16 +39,22 @@ pub(crate) async fn run(args: &Args, json: bool) -> Result<()> {
     let node = node(&topology, &args.node)?;
     let function = &args.function.function;
     let outcome = offload(&client, node, function, args.session.clone()).await?;
-    show(json, &outcome, || match &outcome {
-        Outcome::Moved(report) => sentence(&args.node, report),
-        Outcome::Moving(still) => {
-            format!("`{}` is taking it and not done yet; see `funicular where`", still.ask)
-        }
-    });
+    show(json, &outcome, || told(&args.node, &outcome));
     Ok(())
 }
 
-async fn offload(
+/// What came of it, in one line.
+pub(super) fn told(from: &NodeName, outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Moved(report) => sentence(from, report),
+        Outcome::Moving(still) => {
+            format!("`{}` is taking it and not done yet; see `funicular where`", still.ask)
+        }
+    }
+}
+
+/// Moves a session, or one that the node chooses, to the next node above that takes it.
+pub(super) async fn offload(
     client: &Client,
     node: &Node,
     function: &FunctionName,

@@ -1,9 +1,11 @@
 //! `funicular onload [SESSION] --function F --node N`
 
 use anyhow::Result;
-use funicular::peers::messages::{ForceCall, OnloadReport};
-use funicular::session::{NodeName, SessionId};
+use funicular::peers::messages::{ForceCall, MoveReport, OnloadReport};
+use funicular::session::{FunctionName, NodeName, SessionId};
+use funicular::topology::Node;
 
+use crate::client::{CallError, Client};
 use crate::exit::Failure;
 use crate::options::{Access, OneFunction, node};
 use crate::output::{count, show, size};
@@ -31,9 +33,8 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: &Args, json: bool) -> Result<()> {
     let (topology, client) = args.access.open()?;
     let node = node(&topology, &args.node)?;
-    let call = ForceCall { session: args.session.clone(), max_sessions: args.max };
-    let answer = client.post(node, &args.function.function, "force-onload", &call).await?;
-    let report: OnloadReport = answer.read()?;
+    let function = &args.function.function;
+    let report = onload(&client, node, function, args.session.clone(), args.max).await?;
     show(json, &report, || text(&args.node, &report));
     if report.moved.is_empty() && !report.failed.is_empty() {
         return Err(Failure::Refused("no session came".to_owned()).into());
@@ -41,26 +42,37 @@ pub(crate) async fn run(args: &Args, json: bool) -> Result<()> {
     Ok(())
 }
 
+/// Brings a session, or at most so many that the nodes above choose, to a node.
+pub(super) async fn onload(
+    client: &Client,
+    node: &Node,
+    function: &FunctionName,
+    session: Option<SessionId>,
+    max_sessions: Option<usize>,
+) -> Result<OnloadReport, CallError> {
+    let call = ForceCall { session, max_sessions };
+    client.post(node, function, "force-onload", &call).await?.read()
+}
+
 fn text(node: &NodeName, report: &OnloadReport) -> String {
-    let mut lines: Vec<String> = report
-        .moved
-        .iter()
-        .map(|moved| {
-            format!(
-                "{} came to `{node}`: {} in {:.1} ms, writes waited {:.1} ms at most",
-                moved.token.session,
-                size(moved.bytes),
-                moved.took_ms,
-                moved.downtime_ms,
-            )
-        })
-        .collect();
+    let mut lines: Vec<String> = report.moved.iter().map(|moved| sentence(node, moved)).collect();
     lines.extend(report.failed.iter().map(|why| format!("one did not come: {why}")));
     lines.push(match report.moved.len() {
         0 => format!("nothing came to `{node}`"),
         number => format!("{} at `{node}` again", count(number, "session")),
     });
     lines.join("\n")
+}
+
+/// What one move brought, in one line.
+pub(super) fn sentence(node: &NodeName, moved: &MoveReport) -> String {
+    format!(
+        "{} came to `{node}`: {} in {:.1} ms, writes waited {:.1} ms at most",
+        moved.token.session,
+        size(moved.bytes),
+        moved.took_ms,
+        moved.downtime_ms,
+    )
 }
 
 #[cfg(test)]

@@ -84,6 +84,7 @@ pub(super) fn print(
     println!("{}", output::table(&["NODE", "LEVEL", "PARENT", "GATEWAY", "ENTRY"], &rows));
     let names: Vec<_> = functions.iter().map(|name| format!("/function/{name}")).collect();
     println!("\nfunctions {} at every node; store: {store}", names.join(", "));
+    println!("`funicular top` shows them in another terminal, and moves sessions by key");
     if watched {
         println!(
             "oracles watch: `funicular oracle explain --node NODE` says what one sees and does"
