@@ -7,6 +7,7 @@ use std::sync::Arc;
 use funicular::http::signature::{Role, SIGNATURE_HEADER};
 use funicular_tests::client::Client;
 use funicular_tests::operator::unix_ms;
+use funicular_tests::ports::Port;
 use funicular_tests::tree::{Store, Tree, until};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::KeyValue;
@@ -120,11 +121,11 @@ fn spans(request: ExportTraceServiceRequest) -> Vec<Span> {
     found
 }
 
-async fn traced(collector: &Collector) -> Tree {
+async fn traced(collector: u16) -> Tree {
     Tree::line(Store::Memory)
         .function("traced")
         .set("TEST_PROGRAM", "traced")
-        .set("OTEL_EXPORTER_OTLP_ENDPOINT", &format!("http://127.0.0.1:{}", collector.port))
+        .set("OTEL_EXPORTER_OTLP_ENDPOINT", &format!("http://127.0.0.1:{collector}"))
         .set("OTEL_BSP_SCHEDULE_DELAY", "50")
         .start()
         .await
@@ -150,7 +151,7 @@ async fn offload(tree: &Tree, node: &str, session: &str, parent: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn one_trace_goes_over_requests_a_redirect_and_a_move() {
     let collector = Collector::start().await;
-    let tree = traced(&collector).await;
+    let tree = traced(collector.port).await;
     let parent = format!("00-{TRACE}-{CLIENT}-01");
     let traced = [("traceparent", parent.as_str())];
     let mut client = Client::new(tree.gateway("navigli"), "one");
@@ -222,7 +223,7 @@ async fn one_trace_goes_over_requests_a_redirect_and_a_move() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_that_is_in_no_trace_begins_one_and_one_that_is_not_sampled_is_not_sent() {
     let collector = Collector::start().await;
-    let tree = traced(&collector).await;
+    let tree = traced(collector.port).await;
     let mut client = Client::new(tree.gateway("navigli"), "one");
     let unseen = format!("00-{TRACE}-{CLIENT}-00");
     let traced = [("traceparent", unseen.as_str()), ("tracestate", "vendor=1")];
@@ -236,6 +237,27 @@ async fn a_request_that_is_in_no_trace_begins_one_and_one_that_is_not_sampled_is
     let spans = collector.of(&trace).await;
     assert_eq!((spans.len(), spans[0].parent.as_str()), (1, ""), "{spans:?}");
     assert!(collector.of(TRACE).await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_collector_that_is_away_costs_spans_and_one_that_cannot_be_is_refused() {
+    let nobody = Port::free();
+    let mut tree = traced(nobody.number()).await;
+    let mut client = Client::new(tree.gateway("navigli"), "one");
+    let lost = "spans are not taken";
+    until("the log says so", async || {
+        client.send(Method::POST, "/log", "a").await.expect(204);
+        tree.site("navigli").log().contains(lost)
+    })
+    .await;
+    client.send(Method::POST, "/log", "b").await.expect(204);
+    assert_eq!(tree.site("navigli").log().matches(lost).count(), 1);
+    let site = tree.site("navigli");
+    site.kill9();
+    site.set("OTEL_EXPORTER_OTLP_ENDPOINT", "https://collector.example");
+    site.launch();
+    assert_eq!(site.ended().await, Some(64));
+    assert!(site.log().contains("write http://host:4318"), "{}", site.log());
 }
 
 #[tokio::test(flavor = "multi_thread")]
