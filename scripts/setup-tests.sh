@@ -2,7 +2,8 @@
 # Installs what the tests need besides Rust, with apt, as far as it is missing:
 # a redis-server (one is started for each test that wants it), curl, patch and Python's
 # requests (the clients that tests follow redirects with), a Prometheus, which the oracle
-# asks, and tmux, whose terminals `funicular top` is looked at in.
+# asks, a Chromium (65 MB to fetch), which looks at the dashboard, and tmux, whose terminals
+# `funicular top` is looked at in.
 #
 # Two more servers are put into target/tools, beside the system and not into it, if
 # they are not there yet: a Redis 8, which can be waited for until the disk has what
@@ -22,6 +23,13 @@ command -v patch >/dev/null || missing+=(patch)
 /usr/bin/python3 -c 'import requests' 2>/dev/null || missing+=(python3-requests)
 command -v prometheus >/dev/null || missing+=(prometheus)
 command -v tmux >/dev/null || missing+=(tmux)
+if ! command -v chromium-headless-shell >/dev/null && ! command -v chromium >/dev/null &&
+  ! command -v google-chrome >/dev/null; then
+  # The part of it that needs no window, where Debian has it by itself. It draws with these
+  # fonts, wherever the pictures of the documentation are made.
+  missing+=("$(apt-cache show chromium-headless-shell 2>/dev/null | grep -q ^Package: &&
+    echo chromium-headless-shell || echo chromium)" fonts-dejavu-core)
+fi
 
 install_missing() {
   if ! command -v apt-get >/dev/null; then

@@ -7,6 +7,7 @@
 //! | [`run`] | settings, port, oracle, until it is told to end |
 //! | [`assemble`](mod@assemble) | its parts, from its settings |
 //! | [`daemon`] | the loop, and what it tells of itself |
+//! | [`dashboard`] | its node, as people look at it |
 //!
 //! | the rim | |
 //! |---|---|
@@ -27,6 +28,7 @@
 pub mod actions;
 pub mod assemble;
 pub mod daemon;
+pub mod dashboard;
 pub mod duration;
 pub mod lease;
 mod metrics;

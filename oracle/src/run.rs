@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::assemble::assemble;
 use crate::daemon::Oracle;
+use crate::dashboard::Plan;
 use crate::settings::Settings;
 
 /// Exit code for wrong settings (`EX_USAGE`).
@@ -28,7 +29,7 @@ Usage: funicular-oracle [--observe] [--config FILE] [--record FILE]
   --record FILE  write what is seen, for `funicular oracle replay` (ORACLE_RECORD)
 
 Everything else is in the environment: LOCATION_ID, FUNICULAR_TOPOLOGY, FUNICULAR_STORE,
-FUNICULAR_SECRETS, ORACLE_PORT; docs/oracle.md has them all.";
+FUNICULAR_SECRETS, ORACLE_PORT, ORACLE_DASHBOARD; docs/oracle.md has them all.";
 
 /// The whole of the program: settings, parts, port, oracle, until SIGTERM or Ctrl-C.
 pub async fn main() -> ExitCode {
@@ -46,6 +47,10 @@ pub async fn main() -> ExitCode {
         Err(error) => return say(&error, WRONG_SETTINGS),
     };
     let address = SocketAddr::new(settings.address, settings.port);
+    let dashboard = match Plan::of(&settings) {
+        Ok(dashboard) => dashboard,
+        Err(error) => return say(&error, WRONG_SETTINGS),
+    };
     let parts = match assemble(settings).await {
         Ok(parts) => parts,
         Err(error) => return say(&error, WRONG_SETTINGS),
@@ -61,7 +66,10 @@ pub async fn main() -> ExitCode {
         address = ?listener.local_addr().ok(), "watching"
     );
     let (oracle, running) = Oracle::start(parts, stop.clone());
-    let router = oracle.router().merge(exporter.router());
+    let mut router = oracle.router().merge(exporter.router());
+    if let (Some(dashboard), Ok(at)) = (dashboard, listener.local_addr()) {
+        router = router.merge(dashboard.open(oracle, at, &stop));
+    }
     let server = tokio::spawn(serve_router(listener, router, stop.clone()));
     terminated().await;
     tracing::info!("leaving");

@@ -197,7 +197,11 @@ impl Terminal {
 
     /// Runs `funicular up --topology topology.yaml …` until it says that it is ready.
     pub fn up(&self, more: &[&str]) -> Up {
-        let args = [&["up", "--topology", "topology.yaml"], more].concat();
+        let mut args = [&["up", "--topology", "topology.yaml"], more].concat();
+        // The usual port is one for all tests.
+        if !more.contains(&"--dashboard") {
+            args.push("--no-dashboard");
+        }
         let log = fs::File::create(self.path("up.log")).expect("a log file");
         let mut process = self.command(&args).stderr(log).spawn().expect("it runs");
         let out = BufReader::new(process.stdout.take().expect("its output"));

@@ -8,6 +8,7 @@
 //! - [`ports`]: ports that belong to one test at a time
 //! - [`client`]: a client as people write them: follows 307, repeats safely
 //! - [`people`]: curl and Python's requests
+//! - [`browser`]: a Chromium, which a test drives
 //! - [`moves`]: what goes on while a move is held open
 //! - [`command_line`]: `funicular` as it is typed
 //! - [`screen`]: a program in a terminal: keys, and what is shown
@@ -21,6 +22,7 @@
 //! - [`load`]: clients that write and read without a pause
 
 pub mod bench;
+pub mod browser;
 pub mod client;
 pub mod cluster;
 pub mod command_line;

@@ -84,6 +84,11 @@ impl Oracle {
         self.asked("/metrics").await.expect("metrics")
     }
 
+    /// A page of its dashboard.
+    pub async fn page(&self, path: &str) -> String {
+        self.asked(path).await.expect("a page")
+    }
+
     /// What it wrote into its log.
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()

@@ -196,6 +196,13 @@ async fn an_oracle_that_observes_moves_nothing() {
     assert_eq!(told.mode, Mode::Observing);
     assert!(told.decisions.iter().all(|it| it.outcome == "observed"));
     assert_eq!(sessions(&tree, "navigli").await, 8);
+    // Its dashboard shows its node, and what it would do; of the others no more than that they
+    // are there.
+    let page = oracle.page("/").await;
+    for said in ["oracle observing", "8 sessions", "in-flight is ", "not watched from here"] {
+        assert!(page.contains(said), "{said}: {page}");
+    }
+    assert!(!page.contains("session-0"), "{page}");
     crowd.stop().await;
 }
 

@@ -1,5 +1,6 @@
 //! `funicular up`: a whole tree in one process, on this machine.
 
+mod dashboard;
 mod oracle;
 mod own;
 mod redis;
@@ -101,6 +102,9 @@ pub(crate) struct Up {
 
     #[command(flatten)]
     oracle: oracle::Options,
+
+    #[command(flatten)]
+    dashboard: dashboard::Options,
 }
 
 impl Up {
@@ -110,16 +114,22 @@ impl Up {
         runtime.block_on(self.serve())
     }
 
-    async fn serve(self) -> Result<()> {
-        if std::env::var_os("FUNICULAR_LOG").is_some() {
-            start_logging();
-        }
+    /// The author's own functions, built.
+    async fn programs(&self) -> Result<BTreeMap<FunctionName, PathBuf>> {
         let mut programs = BTreeMap::new();
         for own in &self.function {
             if programs.insert(own.name.clone(), own.program().await?).is_some() {
                 return Err(Failure::Usage(format!("`{}` is given twice", own.name)).into());
             }
         }
+        Ok(programs)
+    }
+
+    async fn serve(self) -> Result<()> {
+        if std::env::var_os("FUNICULAR_LOG").is_some() {
+            start_logging();
+        }
+        let programs = self.programs().await?;
         let (text, topology) = tree::load(self.topology.as_deref())?;
         let addresses = tree::addresses(&topology)?;
         // Every port before anything else: a taken one leaves nothing behind.
@@ -127,6 +137,7 @@ impl Up {
         for (node, address) in &addresses {
             listeners.insert(node.clone(), listen(node, *address).await?);
         }
+        let dashboard = self.dashboard.listen().await?;
         let keys = secrets::open(&self.dir)?;
         let stores = match self.store {
             Store::Memory | Store::Shared(_) => redis::Servers::default(),
@@ -144,6 +155,7 @@ impl Up {
         let watching = CancellationToken::new();
         let common = self.oracle.open(&site.keys, &watching)?;
         let mut oracles = oracle::Oracles::default();
+        let mut watched = BTreeMap::new();
         let mut assembled = Vec::new();
         let mut servers = Vec::new();
         for (node, listener) in listeners {
@@ -161,7 +173,9 @@ impl Up {
                 let store = (site.stores.url(&node).or_else(|| site.store.shared()), place.prefix);
                 let oracle = oracles.start(common, &site.topology, &node, store).await?;
                 if let Some(oracle) = oracle {
-                    router = axum::Router::new().nest("/oracle", oracle).fallback_service(router);
+                    let told = oracle.router();
+                    router = axum::Router::new().nest("/oracle", told).fallback_service(router);
+                    watched.insert(node.clone(), funicular_oracle::dashboard::here(oracle));
                 }
             }
             servers.push(tokio::spawn(serve_router(listener, router, closing.clone())));
@@ -170,6 +184,11 @@ impl Up {
         let mut names: BTreeSet<FunctionName> = programs.into_keys().collect();
         names.extend(functions().iter().filter_map(|(name, _)| FunctionName::new(name).ok()));
         tree::print(&site.topology, &names, &site.store.to_string(), common.is_some());
+        if let Some(place) = dashboard {
+            println!("{}", place.sentence(&self.dir));
+            let until = (&watching, &closing);
+            servers.push(place.open(&site.topology, &site.keys, watched, until)?);
+        }
         println!("ready");
         terminated().await;
         println!("stopping");

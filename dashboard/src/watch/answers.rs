@@ -9,7 +9,9 @@ use serde::Deserialize;
 pub struct NodeAnswer {
     /// Which node.
     pub node: NodeName,
-    /// When that was, in milliseconds since 1970.
+    /// When it was asked, in milliseconds since 1970.
+    pub asked_ms: u64,
+    /// When it had answered.
     pub at_ms: u64,
     /// Its functions, or why it does not say which there are.
     pub functions: Result<Vec<FunctionAnswer>, String>,

@@ -56,7 +56,7 @@ impl Asking {
             node: node.clone(),
             client: settings.client.clone(),
             http: http.clone(),
-            login: settings.login.clone(),
+            login: settings.logins.get(&node.name).cloned(),
             named: settings.functions.clone(),
             oracle: settings.oracles.get(&node.name).cloned(),
             turns: Arc::clone(&turns),
@@ -71,10 +71,11 @@ impl Asking {
         let turns = Arc::clone(&self.turns);
         // It is never closed; without a turn the question goes at once.
         let _turn = turns.acquire().await;
+        let asked_ms = now_ms();
         let (http, at) = (self.http.clone(), self.oracle.clone());
         let oracle = ask_oracle(http.as_ref(), at.as_ref());
         let (oracle, functions) = tokio::join!(oracle, self.functions(pace));
-        NodeAnswer { node: self.node.name.clone(), at_ms: now_ms(), functions, oracle }
+        NodeAnswer { node: self.node.name.clone(), asked_ms, at_ms: now_ms(), functions, oracle }
     }
 
     async fn functions(&mut self, pace: &Pace) -> Result<Vec<FunctionAnswer>, String> {

@@ -86,7 +86,7 @@ impl Memory {
 
     /// Takes what a node said.
     pub fn take(&mut self, answer: NodeAnswer) {
-        let NodeAnswer { node, at_ms, functions, oracle } = answer;
+        let NodeAnswer { node, asked_ms, at_ms, functions, oracle } = answer;
         if !self.watched.contains(&node) {
             return;
         }
@@ -99,7 +99,7 @@ impl Memory {
             }
         };
         let Some(known) = self.nodes.get_mut(&node) else { return };
-        known.asked_ms = Some(at_ms);
+        known.asked_ms = Some(asked_ms);
         let before = known.reach.clone();
         known.reach = turned(&before, at_ms, reach.as_ref().err());
         match (&before, reach) {

@@ -108,8 +108,8 @@ pub struct Settings {
     pub nodes: Vec<Node>,
     /// Calls them; see [`PATIENCE`].
     pub client: OperatorClient,
-    /// User and password of the gateways, if they ask for them.
-    pub login: Option<(String, String)>,
+    /// User and password of gateways that ask for them: of each its own.
+    pub logins: BTreeMap<NodeName, (String, String)>,
     /// The functions, where no gateway lists them.
     pub functions: Option<Vec<FunctionName>>,
     /// Where oracles are, as far as that is known.
@@ -128,7 +128,7 @@ impl Settings {
             oracles: topology.nodes().map(oracle).collect(),
             topology,
             client,
-            login: None,
+            logins: BTreeMap::new(),
             functions: None,
             pace: Pace::default(),
         }

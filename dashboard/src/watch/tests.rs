@@ -73,7 +73,7 @@ fn came(number: u64, id: &str, from: &str, ago_ms: u64) -> Value {
 fn says(node: &str, at_ms: u64, changes: Value) -> NodeAnswer {
     let status = Ok(Box::new(status(node, changes)));
     let cart = FunctionAnswer { function: cart(), sessions: 64, status };
-    NodeAnswer { node: name(node), at_ms, functions: Ok(vec![cart]), oracle: None }
+    NodeAnswer { node: name(node), asked_ms: at_ms, at_ms, functions: Ok(vec![cart]), oracle: None }
 }
 
 fn with_oracle(answer: NodeAnswer, said: Value) -> NodeAnswer {
@@ -178,6 +178,7 @@ fn a_node_that_falls_silent_is_unknown_since_then_and_that_is_news() {
     memory.take(says("milan", 10, json!({"sessions": 1, "listed": [session("a", 1)]})));
     let silent = |at_ms| NodeAnswer {
         node: name("milan"),
+        asked_ms: at_ms,
         at_ms,
         functions: Err("connection refused".to_owned()),
         oracle: Some(Err("nobody".to_owned())),

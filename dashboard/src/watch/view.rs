@@ -70,7 +70,7 @@ pub struct NodeView {
     pub watched: bool,
     /// Whether it answers: its gateway, and at least one function.
     pub reach: Reach,
-    /// When it was last asked to an end, in milliseconds since 1970.
+    /// When it was last asked; what it says is at least as new. In milliseconds since 1970.
     pub asked_ms: Option<u64>,
     /// Its oracle.
     pub oracle: OracleView,

@@ -8,6 +8,7 @@ mod tests;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::Arc;
 
 use funicular::config::{ConfigError, Lookup};
 use funicular::http::signature::{Keys, OPERATOR_KEY};
@@ -33,6 +34,7 @@ pub const VARIABLES: &[(&str, &str)] = &[
     ("ORACLE_FUNCTIONS", ""),
     ("ORACLE_OBSERVE", "false"),
     ("ORACLE_RECORD", ""),
+    ("ORACLE_DASHBOARD", "node"),
     ("ORACLE_ADDRESS", "0.0.0.0"),
     ("ORACLE_PORT", "8082"),
 ];
@@ -60,10 +62,21 @@ pub struct Settings {
     pub observe: bool,
     /// Where to write what is seen, for `funicular oracle replay`.
     pub record: Option<PathBuf>,
+    /// What its dashboard shows; `None`: it has none.
+    pub dashboard: Option<Shows>,
     /// The address to listen at.
     pub address: IpAddr,
     /// The port; zero takes a free one.
     pub port: u16,
+}
+
+/// What a dashboard shows.
+#[derive(Debug, Clone)]
+pub struct Shows {
+    /// The tree.
+    pub topology: Arc<Topology>,
+    /// The nodes of it that are asked, at the addresses where they are called.
+    pub nodes: Vec<Node>,
 }
 
 impl Settings {
@@ -87,10 +100,12 @@ impl Settings {
             Some(path) => FileSettings::load(Path::new(&path))?,
             None => FileSettings::default(),
         };
+        let at_gateway = node(&topology, &here, lookup.get("ORACLE_GATEWAY"))?;
         let store = lookup.get("FUNICULAR_STORE").unwrap_or("redis://redis:6379/0".to_owned());
         Ok(Self {
             above: above(&topology, &here),
-            here: node(&topology, &here, lookup.get("ORACLE_GATEWAY"))?,
+            dashboard: shows(lookup, topology, &at_gateway)?,
+            here: at_gateway,
             // A tool has no use for the peers' key.
             keys: Keys { peer: None, operator: keys.operator },
             login: login(&secrets)?,
@@ -137,6 +152,28 @@ fn login(secrets: &Path) -> Result<Option<(String, String)>, ConfigError> {
     };
     let user = read("basic-auth-user")?.unwrap_or("admin".to_owned());
     Ok(read("basic-auth-password")?.map(|password| (user, password)))
+}
+
+/// `off`, `node`, or `tree`.
+fn shows(
+    lookup: &dyn Lookup,
+    topology: Topology,
+    here: &Node,
+) -> Result<Option<Shows>, ConfigError> {
+    let nodes = match lookup.get("ORACLE_DASHBOARD").as_deref().map(str::trim) {
+        Some("off") => return Ok(None),
+        None | Some("node") => vec![here.clone()],
+        Some("tree") => {
+            let at =
+                |node: &Node| if node.name == here.name { here.clone() } else { reached(node) };
+            topology.nodes().map(at).collect()
+        }
+        Some(other) => {
+            let why = format!("ORACLE_DASHBOARD is {other:?}: say off, node, or tree");
+            return Err(ConfigError(why));
+        }
+    };
+    Ok(Some(Shows { topology: Arc::new(topology), nodes }))
 }
 
 /// Names between commas.

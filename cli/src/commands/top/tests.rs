@@ -71,7 +71,7 @@ fn session(id: &str, home: &str, bytes: u64, requests: u64) -> Value {
 /// What a node says of its functions `cart` and `cdn`.
 fn says(at: &str, cart: Value, cdn: Value) -> NodeAnswer {
     let functions = vec![answer(at, "cart", cart), answer(at, "cdn", cdn)];
-    NodeAnswer { node: node(at), at_ms: NOW, functions: Ok(functions), oracle: None }
+    NodeAnswer { node: node(at), asked_ms: NOW, at_ms: NOW, functions: Ok(functions), oracle: None }
 }
 
 /// navigli is loaded, has moved `ada` to milan, and copies `bob` there; nobody hears of rome;
@@ -85,7 +85,7 @@ fn view() -> View {
     let why = "`rome` does not answer (http://rome.test: connection refused); see that it runs \
                where the topology says";
     let (at_ms, functions) = (NOW - 95_000, Err(why.to_owned()));
-    memory.take(NodeAnswer { node: node("rome"), at_ms, functions, oracle: None });
+    memory.take(NodeAnswer { node: node("rome"), asked_ms: at_ms, at_ms, functions, oracle: None });
     memory.take(milan(&json!([])));
     memory.take(navigli());
     memory.take(milan(&json!([{

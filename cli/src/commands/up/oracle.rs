@@ -74,14 +74,14 @@ impl Options {
 }
 
 impl Oracles {
-    /// Starts the oracle of a node; what it answers is its router.
+    /// Starts the oracle of a node.
     pub(super) async fn start(
         &mut self,
         common: &Common,
         topology: &Topology,
         node: &NodeName,
         store: (Option<String>, String),
-    ) -> Result<Option<axum::Router>> {
+    ) -> Result<Option<Oracle>> {
         let Some(here) = topology.node(node) else { return Ok(None) };
         let settings = Settings {
             here: here.clone(),
@@ -94,13 +94,15 @@ impl Oracles {
             file: common.file.clone(),
             observe: common.observe,
             record: None,
+            // There is one for all nodes.
+            dashboard: None,
             address: std::net::Ipv4Addr::LOCALHOST.into(),
             port: 0,
         };
         let parts = assemble(settings).await.map_err(|error| Failure::Data(error.0))?;
         let (oracle, running) = Oracle::start(parts, common.stop.clone());
         self.running.push(running);
-        Ok(Some(oracle.router()))
+        Ok(Some(oracle))
     }
 
     /// Waits until they have ended.

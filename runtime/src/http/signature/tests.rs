@@ -168,6 +168,15 @@ fn g8_a_key_serves_one_function_and_one_role() {
 }
 
 #[test]
+fn g8_a_secret_knows_itself_and_nothing_near_it() {
+    let ours = secret("the operators' own secret");
+    assert!(ours.is(b"the operators' own secret") && ours.is(b" the operators' own secret\n"));
+    for other in ["", "the operators' own secre", "the operators' own secret!", "\0"] {
+        assert!(!ours.is(other.as_bytes()), "{other:?}");
+    }
+}
+
+#[test]
 fn g8_an_unsigned_call_is_refused() {
     let refused = keys().verify(None, &Scene::new().call(), NOW, &NonceCache::default());
     assert_eq!(refused.unwrap_err(), SignatureError::Unsigned);

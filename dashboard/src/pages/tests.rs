@@ -1,0 +1,123 @@
+//! What pages say, and what they never do.
+
+use super::testing::{NASTY, view};
+use super::*;
+
+const OPERATOR: Viewer = Viewer { operator: true, may_sign_in: true };
+const GUEST: Viewer = Viewer { operator: false, may_sign_in: true };
+
+fn hash(id: &str) -> String {
+    id.parse::<SessionId>().unwrap().log_hash()
+}
+
+fn pages() -> [Page; 3] {
+    let node = Page::Node("navigli".parse().unwrap());
+    [Page::Tree, node, Page::Session("cart".parse().unwrap(), hash(NASTY))]
+}
+
+fn shown(page: &Page, viewer: Viewer) -> String {
+    let notice = Notice { good: false, text: format!("{NASTY} is not there") };
+    document(Shown { page, view: &view(), viewer, words: None }, Some(&notice))
+}
+
+#[test]
+fn g8_what_comes_from_elsewhere_is_text() {
+    for page in pages() {
+        for viewer in [OPERATOR, GUEST] {
+            let html = shown(&page, viewer);
+            assert!(!html.contains("<script>alert"), "{html}");
+            assert!(!html.contains("<gone>") && !html.contains("<is>"), "{html}");
+            assert!(html.contains("&lt;script&gt;alert(1)&lt;/script&gt; is not there"));
+        }
+    }
+}
+
+#[test]
+fn g8_a_guest_sees_hashes_and_no_buttons() {
+    for page in pages() {
+        let html = shown(&page, GUEST);
+        let body = html.split_once("<main").unwrap().1;
+        assert!(!body.contains("ada<") && !body.contains("alert"), "{body}");
+        assert!(!body.contains("<form") && !body.contains("<button"), "{body}");
+        assert!(html.contains("Operators' key"), "{html}");
+        assert!(!html.contains("peer"), "{html}");
+    }
+}
+
+#[test]
+fn an_operator_sees_ids_and_acts() {
+    let html = shown(&Page::Tree, OPERATOR);
+    assert!(html.contains(">ada</a>") && html.contains("Act on navigli"), "{html}");
+    // Nothing goes up from the root, and nobody acts on a node of which no function is known.
+    assert!(!html.contains("Act on italy") && !html.contains("Act on milan"), "{html}");
+    let node = shown(&pages()[1], OPERATOR);
+    assert!(node.contains("aria-label=\"Offload session ada from navigli\""), "{node}");
+}
+
+#[test]
+fn what_is_unknown_says_so() {
+    let html = shown(&Page::Tree, GUEST);
+    let milan = html.split_once("name-of-milan").unwrap().1.split_once("</article>").unwrap().0;
+    assert!(milan.contains("silent since") && milan.contains("01:02:03"), "{milan}");
+    assert!(milan.contains("unknown") && !milan.contains("<meter") && !milan.contains("0/s"));
+    assert!(html.contains("sessions unknown"), "{html}");
+    assert!(html.contains("1 of 3 nodes answers"), "{html}");
+}
+
+#[test]
+fn the_tree_is_a_nested_list() {
+    let html = shown(&Page::Tree, GUEST);
+    let at = |text: &str| html.find(text).unwrap_or_else(|| panic!("{text}: {html}"));
+    assert!(at("node-italy") < at("node-milan") && at("node-milan") < at("node-navigli"));
+    let between = &html[at("node-italy")..at("node-navigli")];
+    assert_eq!(between.matches("<ul class=\"nodes\"").count(), 2, "{between}");
+}
+
+#[test]
+fn a_move_says_who_asked_for_it_and_why() {
+    let html = shown(&Page::Tree, GUEST);
+    let moves = html.split_once("id=\"moves\"").unwrap().1;
+    assert!(moves.contains("the oracle of") && moves.contains("cpu &lt;is&gt; 0.1"), "{moves}");
+    assert!(moves.contains(&format!("/session/cart/{}", hash(NASTY))), "{moves}");
+}
+
+#[test]
+fn paths_name_pages_and_nothing_else() {
+    for page in pages() {
+        assert_eq!(Page::at(&page.path()), Some(page));
+    }
+    for bad in [
+        "/node",
+        "/node/A B",
+        "/session/cart/ada",
+        "/../x",
+        "//evil.example",
+        "/node/a/b",
+        "https://x",
+    ] {
+        assert_eq!(Page::at(bad), None, "{bad}");
+    }
+}
+
+#[test]
+fn every_fragment_is_one_element_with_its_id() {
+    for page in pages() {
+        let view = view();
+        let all = fragments(Shown { page: &page, view: &view, viewer: OPERATOR, words: None });
+        for Fragment { id, html } in all {
+            let opening = html.split_once('>').unwrap().0;
+            assert!(opening.contains(&format!("id=\"{id}\"")), "{opening}");
+        }
+    }
+}
+
+#[test]
+fn nothing_is_inline() {
+    for page in pages() {
+        let html = shown(&page, OPERATOR);
+        for forbidden in [" style=", "<style", " onclick", "javascript:", "http-equiv"] {
+            assert!(!html.contains(forbidden), "{forbidden}");
+        }
+        assert_eq!(html.matches("<script").count(), 1);
+    }
+}
