@@ -131,7 +131,7 @@ impl Node {
         let session = call.session.clone();
         let mut waited = Duration::ZERO;
         let outcome = match matched.access {
-            Access::Read => self.read(call, &matched).await,
+            Access::Read => self.read(call, &matched, &mut waited).await,
             Access::Write => self.write(call, matched, in_flight, &mut waited).await,
         };
         if !matches!(outcome, Ok(Answer::Redirect { .. })) {
@@ -168,8 +168,17 @@ impl Node {
 
     /// A read-only request: no lease, no line. It sees one version throughout, or
     /// runs again.
-    async fn read(&self, mut call: Call, matched: &Matched) -> Outcome<Answer> {
-        let until = Instant::now() + self.config.session_wait;
+    async fn read(
+        &self,
+        mut call: Call,
+        matched: &Matched,
+        waited: &mut Duration,
+    ) -> Outcome<Answer> {
+        let came = Instant::now();
+        let until = came + self.config.session_wait;
+        let seat = self.seat(&call, until).await;
+        *waited = came.elapsed();
+        let _seat = seat?;
         let (mut id, met) = (call.request_id.clone(), Met::default());
         loop {
             let entering = Entering {
@@ -240,17 +249,22 @@ impl Node {
         let until = came + self.config.session_wait;
         let line = self.lines.stand(&call.session);
         let turn = line.turn(self.config.max_waiting, until).await;
+        let seat = match &turn {
+            Ok(_) => self.seat(&call, until).await,
+            Err(_) => Ok(None),
+        };
         *waited = came.elapsed();
         let turn = turn.map_err(|none| match none {
             NoTurn::Full => Failure::TooManyRequests,
             NoTurn::Late => self.still_busy(),
         })?;
+        let seat = seat?;
         let node = self.clone();
         // From here on a client that goes away changes nothing: the request runs
         // to its commit, and the session is free for the next one.
         let running = Detached::new(&self.tasks, async move {
             let outcome = node.write_in_turn(call, &matched, &line, until).await;
-            drop((turn, in_flight));
+            drop((turn, seat, in_flight));
             outcome
         });
         running.await.unwrap_or(Err(Failure::HandlerPanicked))

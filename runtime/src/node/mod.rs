@@ -50,6 +50,7 @@ mod restore;
 mod retire;
 mod retree;
 mod run;
+mod seats;
 mod source;
 mod status;
 #[cfg(test)]
@@ -87,6 +88,7 @@ use local::Local;
 use machine::{Rate, Steady};
 use moves::Moves;
 use restore::Restore;
+use seats::Seats;
 
 /// One function's sessions at one node. Cheap to clone.
 #[derive(Clone)]
@@ -114,6 +116,7 @@ pub struct Inner {
     /// Sessions that are here, as last counted.
     resident: AtomicU64,
     in_flight: AtomicUsize,
+    seats: Seats,
     activity: Activity,
     /// Requests so far.
     taken_in: AtomicUsize,
@@ -176,6 +179,7 @@ impl Node {
             .unwrap_or(std::num::NonZeroU32::MIN);
         Self(Arc::new(Inner {
             moves: Moves::new(&parts.config),
+            seats: Seats::new(parts.config.max_running),
             drain: Drain::new(machine::seed(parts.machine.as_ref())),
             restore: Restore::new(machine::seed(parts.machine.as_ref())),
             creations: RateLimiter::direct_with_clock(Quota::per_second(rate), Steady::new()),

@@ -6,6 +6,7 @@ mod lagging;
 mod one_id;
 mod put_back;
 mod retired;
+mod seats;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
