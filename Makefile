@@ -46,7 +46,7 @@ doc: ## Build the API's pages, a warning is an error
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --lib
 
 .PHONY: demo
-demo: ## The main job as a story: nothing to install, half a minute once it is built
+demo: ## The main job as a story: nothing to install, a minute once it is built
 	$(CARGO) build --release -p funicular-cli
 	scripts/demo.sh
 

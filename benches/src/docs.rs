@@ -27,6 +27,7 @@ pub(crate) fn write() -> Result<ExitCode> {
         ("docs/performance.md", "<!-- bench:table -->", table(&measured)),
         ("docs/performance.md", "<!-- bench:cpu -->", cpu(&measured)),
         ("docs/performance.md", "<!-- bench:downtime -->", downtime(&measured)),
+        ("docs/performance.md", "<!-- bench:crowd -->", crowd(&measured)),
         ("README.md", "<!-- bench:short -->", table(&measured)),
     ] {
         let path = workspace().join(page);
@@ -108,6 +109,28 @@ fn downtime(measured: &Measured) -> String {
             number("frozen_p99_ms"),
             number("bystander_p99_ms"),
             number("a_request_otherwise_ms")
+        );
+    }
+    text
+}
+
+fn crowd(measured: &Measured) -> String {
+    let mut text = String::from(
+        "| clients | median ms | p99 ms | of them at the edge | median ms without | p99 ms without |\n\
+         |---|---|---|---|---|---|\n",
+    );
+    let Some(figure) = measured.summary.get("crowd") else { return text };
+    for step in figure.detail["steps"].as_array().into_iter().flatten() {
+        let number = |name: &str| short(step[name].as_f64().unwrap_or(0.0));
+        let _ = writeln!(
+            text,
+            "| {} | {} | {} | {} | {} | {} |",
+            step["clients"],
+            number("p50_ms"),
+            number("p99_ms"),
+            step["at_edge"],
+            number("alone_p50_ms"),
+            number("alone_p99_ms"),
         );
     }
     text

@@ -7,9 +7,10 @@
 //! - `serve`: the processes under load: a function of ours, and handlers by hand
 //! - `redis`, `site`, `operator`: what runs beside them, and how sessions are moved
 //! - `load`: clients that keep their connections and measure their requests
-//! - `requests`, `moves`, `downtime`, `judged`, `scale`: the rows
+//! - `requests`, `moves`, `downtime`, `judged`, `crowd`, `scale`: the rows
 //! - `report`, `plots`, `docs`: what is written down
 
+mod crowd;
 mod docs;
 mod downtime;
 mod http;
@@ -83,6 +84,7 @@ async fn run(only: &[String], rounds: usize) -> Result<ExitCode> {
     moves::measure(&mut report).await?;
     downtime::measure(&mut report).await?;
     judged::measure(&mut report).await?;
+    crowd::measure(&mut report).await?;
     scale::measure(&mut report, rounds).await?;
     report.close()
 }

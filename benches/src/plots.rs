@@ -10,8 +10,8 @@ use plotters::prelude::*;
 use crate::report::{Measured, Series};
 
 const SIZE: (u32, u32) = (720, 420);
-const COLOURS: [RGBColor; 3] =
-    [RGBColor(31, 119, 180), RGBColor(214, 39, 40), RGBColor(44, 160, 44)];
+const COLOURS: [RGBColor; 4] =
+    [RGBColor(31, 119, 180), RGBColor(214, 39, 40), RGBColor(44, 160, 44), RGBColor(148, 103, 189)];
 
 /// A plot: its file, title, axes, and lines with their names.
 struct Plot<'a> {
@@ -47,6 +47,17 @@ pub(crate) fn draw(measured: &Measured, into: &Path) -> Result<Vec<String>> {
             "Requests a second, by sessions in the store",
             ("sessions", "begin + commit a second"),
             &[("one Redis, 32 at once", "throughput")],
+        ),
+        (
+            "crowd.svg",
+            "Response time over a growing number of clients",
+            ("clients", "ms"),
+            &[
+                ("with the oracle, median", "crowd_p50"),
+                ("without it, median", "crowd_alone_p50"),
+                ("with the oracle, 99th percentile", "crowd_p99"),
+                ("without it, 99th percentile", "crowd_alone_p99"),
+            ],
         ),
     ] {
         let lines: Vec<_> = lines

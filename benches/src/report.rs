@@ -23,6 +23,7 @@ pub(crate) const ROWS: &[&str] = &[
     "move_5m_always",
     "downtime_p99",
     "moves_under_load",
+    "crowd",
     "million",
     "million_bare",
     "idle_session_bytes",

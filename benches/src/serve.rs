@@ -10,7 +10,10 @@ use axum::extract::State;
 use axum::routing::{get, post};
 use bytes::Bytes;
 use clap::ValueEnum;
+use funicular::config::Environment;
 use funicular::prelude::*;
+use funicular_oracle::run as oracle;
+use funicular_oracle::settings::Settings;
 use http::HeaderMap;
 use http::header::LOCATION;
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
@@ -24,6 +27,8 @@ pub(crate) const FUNCTION: &str = "bench";
 pub(crate) enum Role {
     /// A function of ours at one node.
     Function,
+    /// The oracle of one node.
+    Oracle,
     /// By hand: `HGET` and `HSET` for a write, `HGET` for a read.
     RawStore,
     /// By hand: 307, whatever is asked.
@@ -35,6 +40,7 @@ impl Role {
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Function => "function",
+            Self::Oracle => "oracle",
             Self::RawStore => "raw-store",
             Self::RawRedirect => "raw-redirect",
         }
@@ -45,6 +51,10 @@ impl Role {
 pub(crate) async fn serve(role: Role) -> ExitCode {
     let outcome = match role {
         Role::Function => return funicular::serve(function()).await,
+        Role::Oracle => match Settings::read(&Environment) {
+            Ok(settings) => return oracle::serve(settings).await,
+            Err(error) => Err(error.into()),
+        },
         Role::RawStore => raw_store().await,
         Role::RawRedirect => raw_redirect().await,
     };
@@ -60,12 +70,14 @@ pub(crate) async fn serve(role: Role) -> ExitCode {
 /// - `POST /value` replaces a value with the body and answers the old one's length
 /// - `GET /value` answers the value
 /// - `POST /fill?key=&bytes=&each=` writes so many random bytes
+/// - `POST /work?ms=` takes so long, and counts
 /// - `POST /log` appends the body and answers its position, `GET /log` all of it
 fn function() -> Function {
     Function::routes(())
         .on("POST /value", replace)
         .on("GET /value", value)
         .on("POST /fill", fill)
+        .on("POST /work", work)
         .on("POST /log", append)
         .on("GET /log", log)
         .into()
@@ -97,6 +109,14 @@ async fn fill((): &(), request: Request, db: &mut EdgeDb) -> funicular::Result<R
         index += 1;
     }
     Ok(Response::text("filled"))
+}
+
+async fn work((): &(), request: Request, db: &mut EdgeDb) -> funicular::Result<Response> {
+    let ms = request.query("ms").and_then(|text| text.parse().ok()).unwrap_or(0);
+    tokio::time::sleep(Duration::from_millis(ms)).await;
+    let count = db.get_json::<u64>("count").await?.unwrap_or(0) + 1;
+    db.set_json("count", &count)?;
+    Response::json(&count)
 }
 
 async fn append((): &(), request: Request, db: &mut EdgeDb) -> funicular::Result<Response> {

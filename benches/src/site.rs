@@ -107,8 +107,8 @@ pub(crate) fn cpu(pid: u32) -> Duration {
 pub(crate) struct Tree {
     /// Creates sessions.
     pub(crate) edge: Site,
-    /// Takes them; nobody asks it anything but sessions.
-    _root: Site,
+    /// Takes them.
+    pub(crate) root: Site,
     dir: TempDir,
 }
 
@@ -120,6 +120,14 @@ pub(crate) const ROOT: &str = "root";
 impl Tree {
     /// Starts both.
     pub(crate) async fn start(sync: Sync) -> Result<Self> {
+        Self::start_with(sync, |_| Vec::new()).await
+    }
+
+    /// Starts both, each with settings of its own besides.
+    pub(crate) async fn start_with(
+        sync: Sync,
+        more: impl Fn(&str) -> Vec<(&'static str, String)>,
+    ) -> Result<Self> {
         let dir = tempfile::Builder::new().prefix("funicular-bench-").tempdir()?;
         for (name, secret) in [
             ("session-peer-key", "the peers' key of a benchmark 0123456789"),
@@ -140,7 +148,7 @@ impl Tree {
             let redis = Redis::start(sync).await?;
             let tmp = dir.path().join(name);
             std::fs::create_dir_all(&tmp)?;
-            let settings = [
+            let mut settings = vec![
                 ("FUNICULAR_FUNCTION", FUNCTION.to_owned()),
                 ("LOCATION_ID", name.to_owned()),
                 ("FUNICULAR_TOPOLOGY", topology.display().to_string()),
@@ -153,13 +161,35 @@ impl Tree {
                 ("creation_rate", "1000000".to_owned()),
                 ("TMPDIR", tmp.display().to_string()),
             ];
+            settings.extend(more(name));
             let child = spawn(Role::Function, &settings)?;
             let mut site = Site { child, address, redis: Some(redis) };
             site.ready("/_/ready").await?;
             Ok(site)
         };
         let (edge, root) = (node(EDGE, edge).await?, node(ROOT, root).await?);
-        Ok(Self { edge, _root: root, dir })
+        Ok(Self { edge, root, dir })
+    }
+
+    /// Starts the oracle of the edge with these settings (YAML).
+    pub(crate) async fn oracle(&self, settings: &str) -> Result<Site> {
+        let address = free_port()?;
+        let config = self.dir.path().join("oracle.yaml");
+        std::fs::write(&config, settings)?;
+        let settings = [
+            ("LOCATION_ID", EDGE.to_owned()),
+            ("FUNICULAR_TOPOLOGY", self.dir.path().join("topology.yaml").display().to_string()),
+            ("FUNICULAR_SECRETS", self.dir.path().display().to_string()),
+            ("FUNICULAR_STORE", self.edge.redis.as_ref().map_or(String::new(), Redis::url)),
+            ("ORACLE_CONFIG", config.display().to_string()),
+            ("ORACLE_FUNCTIONS", FUNCTION.to_owned()),
+            ("ORACLE_ADDRESS", address.ip().to_string()),
+            ("ORACLE_PORT", address.port().to_string()),
+        ];
+        let child = spawn(Role::Oracle, &settings)?;
+        let mut site = Site { child, address, redis: None };
+        site.ready("/healthz").await?;
+        Ok(site)
     }
 
     /// Whoever moves sessions here.

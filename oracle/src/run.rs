@@ -43,10 +43,14 @@ pub async fn main() -> ExitCode {
         }
         Err(error) => return say(&error, WRONG_SETTINGS),
     };
-    let settings = match Settings::read(&lookup) {
-        Ok(settings) => settings,
-        Err(error) => return say(&error, WRONG_SETTINGS),
-    };
+    match Settings::read(&lookup) {
+        Ok(settings) => serve(settings).await,
+        Err(error) => say(&error, WRONG_SETTINGS),
+    }
+}
+
+/// The same with settings that were read already.
+pub async fn serve(settings: Settings) -> ExitCode {
     let address = SocketAddr::new(settings.address, settings.port);
     let dashboard = match Plan::of(&settings) {
         Ok(dashboard) => dashboard,

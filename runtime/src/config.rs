@@ -105,6 +105,7 @@ pub const VARIABLES: &[(&str, &str)] = &[
     ("write_timeout", "30s"),
     ("healthcheck_interval", "5s"),
     ("max_inflight", "0"),
+    ("max_running", "0"),
     ("max_body", "67108864"),
     ("session_wait", "5s"),
     ("session_ttl", "24h"),
@@ -174,7 +175,7 @@ impl Settings {
     /// Reads all settings; the first wrong one is the error.
     pub fn read(lookup: &dyn Lookup) -> Result<Self, ConfigError> {
         let reader = Reader(lookup);
-        let node = node_config(&reader)?;
+        let node = node_of(&reader)?;
         let text = reader.required(
             "FUNICULAR_TOPOLOGY",
             "give the path of the topology file, or the text itself",
@@ -239,7 +240,12 @@ impl Settings {
     }
 }
 
-fn node_config(reader: &Reader<'_>) -> Result<NodeConfig, ConfigError> {
+/// The settings of one function at one node alone: name of both, limits and times.
+pub fn node_config(lookup: &dyn Lookup) -> Result<NodeConfig, ConfigError> {
+    node_of(&Reader(lookup))
+}
+
+fn node_of(reader: &Reader<'_>) -> Result<NodeConfig, ConfigError> {
     let here = reader.required("LOCATION_ID", "give this node's name in the topology")?;
     let here = NodeName::new(here).map_err(|bad| ConfigError(format!("LOCATION_ID: {bad}")))?;
     let function = reader
@@ -262,6 +268,7 @@ fn node_config(reader: &Reader<'_>) -> Result<NodeConfig, ConfigError> {
     reader.duration("freeze_wait", &mut config.freeze_wait)?;
     reader.duration("peer_timeout", &mut config.peer_timeout)?;
     reader.parsed("max_inflight", &mut config.max_inflight)?;
+    reader.parsed("max_running", &mut config.max_running)?;
     reader.parsed("max_body", &mut config.max_body)?;
     reader.parsed("replay_body_max", &mut config.replay_body_max)?;
     reader.parsed("max_session_bytes", &mut config.max_session_bytes)?;

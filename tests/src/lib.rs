@@ -20,6 +20,7 @@
 //! - [`reach`]: how a test reaches a tree, whatever that is made of
 //! - [`traffic`]: clients that go on through whatever happens, and what they saw
 //! - [`judge`]: whether a session's history can be true
+//! - [`crowd`]: clients who keep a node busy
 //! - [`load`]: clients that write and read without a pause
 
 pub mod bench;
@@ -29,6 +30,7 @@ pub mod cluster;
 pub mod command_line;
 pub mod conformance;
 pub mod containers;
+pub mod crowd;
 pub mod judge;
 pub mod link;
 pub mod load;

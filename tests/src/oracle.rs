@@ -1,10 +1,12 @@
 //! The oracle of a node, as a process of its own.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use funicular_oracle::daemon::Explanation;
+use funicular_oracle::policy::decision::Phase;
 
 use crate::ports::Port;
 use crate::tree::program;
@@ -121,6 +123,55 @@ impl Drop for Oracle {
         let _ = self.process.wait();
         if std::thread::panicking() {
             eprintln!("--- log of the oracle of {}\n{}", self.node, self.log());
+        }
+    }
+}
+
+/// How its function stands.
+pub fn phase(told: &Explanation) -> Option<Phase> {
+    told.functions.first().map(|verdict| verdict.phase)
+}
+
+/// How often each kind of thing was decided.
+pub fn decided(told: &Explanation) -> BTreeMap<&'static str, usize> {
+    let mut counts = BTreeMap::new();
+    for recorded in &told.decisions {
+        *counts.entry(recorded.decision.action.name()).or_default() += 1;
+    }
+    counts
+}
+
+/// No more than so many moves in any interval.
+pub fn check_budget(told: &Explanation, most: usize, interval_ms: u64) {
+    let moves: Vec<_> = told
+        .decisions
+        .iter()
+        .filter_map(|it| Some((it.decision.at, it.decision.action.moves()?.0.clone())))
+        .collect();
+    for (begin, _) in &moves {
+        let within = moves.iter().filter(|(at, _)| at >= begin && at - begin < interval_ms);
+        assert!(within.count() <= most, "{moves:?}");
+    }
+}
+
+/// Nobody turns round within the dwell time, whichever oracle has it moved.
+pub fn check_dwell(all: &[Explanation], dwell_ms: u64) {
+    let mut moves: BTreeMap<(String, String), Vec<(u64, &str)>> = BTreeMap::new();
+    for recorded in all.iter().flat_map(|told| &told.decisions) {
+        let decision = &recorded.decision;
+        if let Some((session, _)) = decision.action.moves() {
+            let key = (decision.function.to_string(), session.to_string());
+            moves.entry(key).or_default().push((recorded.time_ms, decision.action.name()));
+        }
+    }
+    for ((function, session), mut moves) in moves {
+        moves.sort_unstable();
+        for pair in moves.windows(2) {
+            let [(before, one), (after, other)] = pair else { continue };
+            assert!(
+                one == other || after - before >= dwell_ms,
+                "{session} of {function}: {moves:?}"
+            );
         }
     }
 }

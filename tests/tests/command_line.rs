@@ -34,7 +34,7 @@ async fn a_tree_is_up_with_one_command() {
     for node in ["italy", "milan", "navigli"] {
         let line = up.greeting.iter().find(|line| line.contains(node)).expect(node);
         assert!(line.contains(&format!("http://127.0.0.1:{}", terminal.port(node))), "{line}");
-        for function in ["cart", "cdn", "empty"] {
+        for function in ["cart", "cdn", "empty", "work"] {
             let url = format!("{}/_/ready", terminal.gateway(node, function));
             assert_eq!(reqwest::get(url).await.expect("an answer").status(), 200);
         }
@@ -70,7 +70,7 @@ async fn a_session_is_moved_and_found_by_command() {
     assert_eq!(json_of(&moved.good())["accepted_by"], "italy");
     let status = json_of(&terminal.run(&["status", "--json"]).good());
     let status = status.as_array().expect("a list");
-    assert_eq!(status.len(), 9);
+    assert_eq!(status.len(), 12);
     for one in status {
         let holds = one["node"] == "italy" && one["function"] == "cart";
         assert_eq!(one["status"]["sessions"], u64::from(holds), "{one}");
@@ -383,4 +383,45 @@ async fn two_trees_do_not_share_a_directory_of_servers() {
     // The commands still find the tree that runs.
     terminal.run(&["where", "ada", "--function", "cart"]).good();
     assert_eq!(up.stop().0, 0);
+}
+
+#[tokio::test]
+async fn a_load_is_counted_and_follows_its_sessions() {
+    let terminal = Terminal::open();
+    let up = terminal.up(&["--no-oracle", "--set", "navigli:max_running=1"]);
+    let load = |more: &[&str]| {
+        let common = ["load", "--function", "work", "--node", "navigli", "--for", "2s"];
+        terminal.run(&[&common[..], more].concat())
+    };
+    // One runs at a time: five clients wait for each other.
+    let said = load(&["--clients", "5", "--path", "/?ms=40", "--json"]).good();
+    let lines: Vec<Value> = said.lines().map(json_of).collect();
+    let all = lines.last().expect("a line");
+    let of = |name: &str| all[name].as_u64().unwrap_or_else(|| panic!("{name}: {said}"));
+    assert_eq!((of("errors"), of("redirected"), of("clients")), (0, 0, 5), "{said}");
+    assert!(all["p50_ms"].as_f64().expect("a time") >= 190.0, "{said}");
+    let mut counted = 0;
+    for client in 1..=5 {
+        let mut one = Client::new(terminal.gateway("navigli", "work"), &format!("load-{client}"));
+        counted += one.send(Method::GET, "/", "").await.expect(200).json::<u64>();
+    }
+    assert_eq!(counted, of("requests"), "each was answered once and counted once: {said}");
+
+    // Whoever's session is elsewhere is led there; requests at a rate are sent in turn.
+    terminal.run(&["offload", "load-1", "--function", "work", "--node", "navigli"]).good();
+    let said = load(&["--clients", "2", "--rate", "20", "--json"]).good();
+    let all = json_of(said.lines().last().expect("a line"));
+    let of = |name: &str| all[name].as_u64().unwrap_or_else(|| panic!("{name}: {said}"));
+    assert!(of("requests") >= 2 && of("errors") == 0, "{said}");
+    assert!(of("redirected") >= 1 && of("redirected") < of("requests"), "{said}");
+
+    // What goes wrong is named, and is no success.
+    let wrong = load(&["--clients", "2", "--pause", "200ms", "--path", "/nothing"]);
+    assert!(wrong.out.contains("404 "), "{}", wrong.out);
+    wrong.sentence(69, &["no request was answered well"]);
+    load(&["--path", "nothing"]).sentence(64, &["--path begins with"]);
+    assert_eq!(up.stop().0, 0);
+    let bad = terminal.run(&["up", "--set", "milan:max_runing=3"]);
+    assert_eq!(bad.code, 64, "{bad:?}");
+    assert!(bad.err.contains("no setting"), "{bad:?}");
 }

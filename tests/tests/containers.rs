@@ -2,14 +2,21 @@
 //! still, are cut off and replaced. It is brought up once, for one story after the other:
 //! after each there is one owner a session, and nothing that was acknowledged is missing.
 
-use std::collections::BTreeMap;
-use std::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
 
 use funicular::peers::messages::{DrainState, DrainStatus};
+use funicular::session::{FunctionName, SessionId};
+use funicular_oracle::daemon::{Explanation, Mode, SignalTold};
+use funicular_oracle::policy::decision::Phase;
+use funicular_oracle::policy::settings::PolicySettings;
+use funicular_oracle::settings::FileSettings;
 use funicular_tests::client::Client;
-use funicular_tests::containers::compose::{Compose, View};
+use funicular_tests::containers::compose::{Compose, SEATS, SMALL, View};
 use funicular_tests::containers::docker;
+use funicular_tests::crowd::Crowd;
 use funicular_tests::operator::Operator;
+use funicular_tests::oracle::{check_budget, check_dwell};
 use funicular_tests::reach::Reach;
 use funicular_tests::traffic::{Seen, Traffic, check};
 use funicular_tests::tree::until;
@@ -19,7 +26,7 @@ use serde_json::{Value, json};
 /// How long everything may take to come to rest after a fault.
 const REST: Duration = Duration::from_secs(60);
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn the_compose_tree_keeps_its_promises() {
     let tree = Compose::up().await;
     the_story_of_the_demo(&tree).await;
@@ -30,6 +37,7 @@ async fn the_compose_tree_keeps_its_promises() {
     g5_a_drain_is_not_noticed(&tree).await;
     g2_g5_half_of_the_tree_goes_back_to_the_release_before(&tree).await;
     g5_a_rolling_restart_is_not_noticed(&tree).await;
+    g5_an_oracle_relieves_its_node_and_nothing_flaps(&tree).await;
 }
 
 /// Creates a session of the probe.
@@ -327,4 +335,156 @@ async fn g5_a_rolling_restart_is_not_noticed(tree: &Compose) {
         assert_explained(&seen, &[]);
     }
     assert!(versions(tree).await.values().all(|version| *version == 2));
+}
+
+/// How long a load near the watermark has to leave everything where it is.
+fn steady() -> Duration {
+    let given = std::env::var("FUNICULAR_STEADY_SECONDS").ok();
+    Duration::from_secs(given.map_or(45, |text| text.parse().expect("FUNICULAR_STEADY_SECONDS")))
+}
+
+/// Waits until an oracle knows or has decided something; every look is a call of Docker.
+async fn told(
+    what: &str,
+    (tree, node): (&Compose, &str),
+    holds: impl Fn(&Explanation) -> bool,
+) -> Explanation {
+    let began = Instant::now();
+    loop {
+        let told = tree.explain(node).await.expect("an oracle that answers");
+        if holds(&told) {
+            return told;
+        }
+        assert!(began.elapsed() < 2 * REST, "{what}: not yet, but {told:#?}");
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+}
+
+/// A signal of a function, or of the node, if it is known.
+fn signal(told: &Explanation, function: Option<&str>, name: &str) -> Option<f64> {
+    let is_meant = |signal: &&SignalTold| {
+        signal.signal == name && signal.function.as_ref().map(FunctionName::as_str) == function
+    };
+    told.signals.iter().find(is_meant)?.value
+}
+
+fn probe_phase(told: &Explanation) -> Option<Phase> {
+    let of_probe = told.functions.iter().find(|verdict| verdict.function.as_str() == "probe");
+    of_probe.map(|verdict| verdict.phase)
+}
+
+/// Each source is read where it is: Redis over the node's network, the cgroup of the
+/// container, the functions through the gateway, which lists them.
+async fn it_reads_everything(tree: &Compose) {
+    let all = [
+        (None, "redis-memory"),
+        (None, "redis-bytes"),
+        (None, "cpu"),
+        (None, "memory"),
+        (Some("cart"), "latency-p99"),
+        (Some("probe"), "queue-wait"),
+        (Some("probe"), "in-flight"),
+    ];
+    let seen = told("every source has spoken", (tree, SMALL), |seen| {
+        seen.mode == Mode::Acting
+            && all.iter().all(|(function, name)| signal(seen, *function, name).is_some())
+    })
+    .await;
+    assert!(seen.sources.iter().all(|source| source.error.is_none()), "{:?}", seen.sources);
+    // What the container uses of the limit that the compose file gives it.
+    let oracle = tree.container(&format!("{SMALL}-oracle"));
+    let of_cgroup = |new: &str, old: &str| -> f64 {
+        let read = format!("cd /sys/fs/cgroup; cat {new} 2>/dev/null || cat memory/{old}");
+        docker(&["exec", &oracle, "sh", "-c", &read]).parse().expect("bytes")
+    };
+    let limit = of_cgroup("memory.max", "memory.limit_in_bytes");
+    let usage = of_cgroup("memory.current", "memory.usage_in_bytes");
+    assert!((limit - f64::from(128 << 20)).abs() < 1.0, "{limit}");
+    let share = signal(&seen, None, "memory").expect("it is known");
+    assert!(share > 0.0 && share < 2.0 * usage / limit, "{share} of {usage}");
+}
+
+/// So many clients wait for the seats that the last of them waits a little longer than the
+/// high watermark of `queue-wait`: now above it, now below.
+fn near_the_watermark(policy: &PolicySettings) -> usize {
+    const WORK_MS: usize = 50;
+    let rule = policy.rules.iter().find(|rule| rule.name == "queue-wait").expect("that rule");
+    let enough = |clients: &usize| {
+        let waits = Duration::from_millis((clients * WORK_MS / SEATS - WORK_MS) as u64);
+        waits.as_secs_f64() >= rule.high
+    };
+    (SEATS..1000).find(enough).expect("a number")
+}
+
+async fn g5_an_oracle_relieves_its_node_and_nothing_flaps(tree: &Compose) {
+    let shipped = include_str!("../../topology/compose/oracle.yaml");
+    let policy = FileSettings::parse(shipped).expect("the settings that are shipped").policy;
+    tree.watch().await;
+    it_reads_everything(tree).await;
+
+    let clients = near_the_watermark(&policy);
+    let crowd = Crowd::start(tree, SMALL, clients, "/slow?ms=50");
+    let crowds: BTreeSet<String> = (0..clients)
+        .map(|number| SessionId::new(format!("session-{number}")).expect("a session").log_hash())
+        .collect();
+    // The stories before have left sessions in odd places, which oracles bring home too.
+    let moved = |told: &Explanation, action: &str| {
+        let of_crowd = told.decisions.iter().filter(|it| {
+            let session = it.decision.action.moves().map(|(session, _)| session.as_str());
+            session.is_some_and(|session| crowds.contains(session))
+        });
+        of_crowd.filter(|it| it.decision.action.name() == action).count()
+    };
+    let seen = told("it is relieved", (tree, SMALL), |seen| {
+        moved(seen, "offload") > 0 && probe_phase(seen) == Some(Phase::Holding)
+    })
+    .await;
+    let (up, began) = (moved(&seen, "offload"), Instant::now());
+    let (mut phases, mut waits) = (vec![Phase::Holding], Vec::new());
+    while began.elapsed() < steady() {
+        let seen = tree.explain(SMALL).await.expect("an oracle that answers");
+        let phase = probe_phase(&seen).expect("it is watched");
+        if phases.last() != Some(&phase) {
+            phases.push(phase);
+        }
+        waits.extend(signal(&seen, Some("probe"), "queue-wait"));
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    let mut all = Vec::new();
+    for node in tree.names() {
+        all.push(tree.explain(node).await.expect("an oracle that answers"));
+    }
+    let seen = all.iter().find(|told| told.node.as_str() == SMALL).expect("it is there");
+    let (more, home) = (moved(seen, "offload") - up, moved(seen, "onload"));
+    let (least, most) = waits
+        .iter()
+        .fold((f64::MAX, 0.0_f64), |(least, most), wait| (least.min(*wait), most.max(*wait)));
+    println!(
+        "an oracle in a container: {clients} clients; {up} sessions went up, {more} more and \
+         {home} home in the {} s after; phases {phases:?}; a wait of {least:.3} to {most:.3} s; \
+         {} requests answered",
+        began.elapsed().as_secs(),
+        crowd.answered(),
+    );
+    // A machine that is slow for a while makes everybody wait: that is one more relief, and
+    // who left for it comes home. It is no reason for anybody to go to and fro.
+    assert!(phases.len() <= 4, "{phases:?}");
+    let mut moves: BTreeMap<&SessionId, Vec<&str>> = BTreeMap::new();
+    for decision in seen.decisions.iter().rev().map(|it| &it.decision) {
+        if let Some((session, _)) = decision.action.moves() {
+            moves.entry(session).or_default().push(decision.action.name());
+        }
+    }
+    let restless: Vec<_> = moves
+        .iter()
+        .filter(|(session, moves)| moves.len() > 2 && crowds.contains(session.as_str()))
+        .collect();
+    assert!(restless.is_empty(), "{restless:?}");
+    for told in &all {
+        check_budget(told, policy.moves, policy.interval.as_millis());
+        let failed: Vec<_> = told.decisions.iter().filter(|it| it.outcome == "failed").collect();
+        assert!(failed.is_empty(), "{failed:#?}");
+    }
+    check_dwell(&all, policy.dwell.as_millis());
+    assert!(crowd.stop().await > 0);
 }

@@ -1,17 +1,12 @@
 //! The oracle relieves its node and brings sessions home, while clients notice nothing.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use funicular_oracle::daemon::{Explanation, Mode};
+use funicular_oracle::daemon::Mode;
 use funicular_oracle::policy::decision::Phase;
-use funicular_tests::client::Client;
-use funicular_tests::oracle::Oracle;
+use funicular_tests::crowd::Crowd;
+use funicular_tests::oracle::{Oracle, check_budget, decided, phase};
 use funicular_tests::tree::{Store, Tree, until};
-use reqwest::Method;
-use tokio::task::JoinHandle;
 
 /// Requests in flight are what the edge is judged by: as many as there are clients whose
 /// sessions are there.
@@ -30,83 +25,8 @@ sources:
 ";
 const MOVES: usize = 2;
 const INTERVAL_MS: u64 = 1000;
-
-/// Clients with a session each that never pause.
-struct Crowd {
-    stop: Arc<AtomicBool>,
-    answered: Arc<AtomicUsize>,
-    clients: Vec<JoinHandle<Vec<String>>>,
-}
-
-impl Crowd {
-    fn start(tree: &Tree, node: &str, clients: usize) -> Self {
-        let (stop, answered) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
-        let base = Client::new(tree.gateway(node), "nobody");
-        let clients = (0..clients).map(|index| {
-            let (stop, answered) = (Arc::clone(&stop), Arc::clone(&answered));
-            let mut client = base.session(&format!("session-{index}"));
-            tokio::spawn(async move {
-                let mut odd = Vec::new();
-                while !stop.load(Ordering::SeqCst) {
-                    let sent = client.try_send(Method::POST, "/slow?ms=40", "x".into(), &[]).await;
-                    match sent {
-                        Ok(answer) if answer.status == 200 => {
-                            answered.fetch_add(1, Ordering::SeqCst);
-                        }
-                        other => odd.push(format!("{other:?}")),
-                    }
-                }
-                odd
-            })
-        });
-        let clients = clients.collect();
-        Self { stop, answered, clients }
-    }
-
-    /// Waits until so many more requests were answered.
-    async fn goes_on(&self, requests: usize) {
-        let until_then = self.answered.load(Ordering::SeqCst) + requests;
-        until("requests are answered", async || self.answered.load(Ordering::SeqCst) >= until_then)
-            .await;
-    }
-
-    /// Ends it; no client may have seen an error.
-    async fn stop(self) -> usize {
-        self.stop.store(true, Ordering::SeqCst);
-        for client in self.clients {
-            let odd = client.await.expect("no client panics");
-            assert!(odd.is_empty(), "{odd:?}");
-        }
-        self.answered.load(Ordering::SeqCst)
-    }
-}
-
-fn phase(told: &Explanation) -> Option<Phase> {
-    told.functions.first().map(|verdict| verdict.phase)
-}
-
-/// How often each kind of thing was decided.
-fn decided(told: &Explanation) -> BTreeMap<&'static str, usize> {
-    let mut counts = BTreeMap::new();
-    for recorded in &told.decisions {
-        *counts.entry(recorded.decision.action.name()).or_default() += 1;
-    }
-    counts
-}
-
-/// No more than the budget in any interval, and no session within its dwell time.
-fn check_budget(told: &Explanation) {
-    let moves: Vec<_> = told
-        .decisions
-        .iter()
-        .filter_map(|it| Some((it.decision.at, it.decision.action.moves()?.0.clone())))
-        .collect();
-    for (begin, _) in &moves {
-        let within = moves.iter().filter(|(at, _)| at >= begin && at - begin < INTERVAL_MS);
-        let within: BTreeSet<_> = within.map(|(_, session)| session).collect();
-        assert!(within.len() <= MOVES, "{moves:?}");
-    }
-}
+/// What each client asks for.
+const WORK: &str = "/slow?ms=40";
 
 async fn acting(oracle: &Oracle) {
     until("the oracle acts", async || oracle.explain().await.mode == Mode::Acting).await;
@@ -121,7 +41,7 @@ async fn g5_an_edge_is_relieved_and_its_sessions_come_home() {
     let tree = Tree::line(Store::Redis("always")).start().await;
     let mut oracle = tree.oracle("navigli", SETTINGS).await;
     acting(&oracle).await;
-    let crowd = Crowd::start(&tree, "navigli", 20);
+    let crowd = Crowd::start(&tree, "navigli", 20, WORK);
     until("it is relieved", async || {
         let told = oracle.explain().await;
         phase(&told) == Some(Phase::Holding)
@@ -143,7 +63,7 @@ async fn g5_an_edge_is_relieved_and_its_sessions_come_home() {
     })
     .await;
     let told = oracle.explain().await;
-    check_budget(&told);
+    check_budget(&told, MOVES, INTERVAL_MS);
     let counts = decided(&told);
     assert_eq!((counts["onload"], counts["offload"]), (up, up), "{counts:?}");
     assert!(told.decisions.iter().all(|it| it.outcome == "done"), "{:?}", told.decisions);
@@ -170,7 +90,7 @@ async fn near_the_watermark_nothing_flaps() {
     let settings = SETTINGS.replace("high: 12, low: 8, onload: 3", "high: 10, low: 7, onload: 3");
     let oracle = tree.oracle("navigli", &settings).await;
     acting(&oracle).await;
-    let crowd = Crowd::start(&tree, "navigli", 11);
+    let crowd = Crowd::start(&tree, "navigli", 11, WORK);
     crowd.goes_on(1500).await;
     let told = oracle.explain().await;
     let counts = decided(&told);
@@ -178,7 +98,7 @@ async fn near_the_watermark_nothing_flaps() {
     // Whether it is relieved is open. It is at most once, and nothing comes back.
     assert!(count("reject") <= 1 && count("offload") <= 6, "{counts:?}");
     assert_eq!((count("accept"), count("onload")), (0, 0), "{counts:?}");
-    check_budget(&told);
+    check_budget(&told, MOVES, INTERVAL_MS);
     crowd.stop().await;
 }
 
@@ -187,7 +107,7 @@ async fn an_oracle_that_observes_moves_nothing() {
     let tree = Tree::line(Store::Memory).start().await;
     let settings = SETTINGS.replace("high: 12, low: 8, onload: 3", "high: 3, low: 2, onload: 1");
     let oracle = tree.observer("navigli", &settings).await;
-    let crowd = Crowd::start(&tree, "navigli", 8);
+    let crowd = Crowd::start(&tree, "navigli", 8, WORK);
     until("something is decided", async || {
         decided(&oracle.explain().await).contains_key("offload")
     })
@@ -225,7 +145,7 @@ async fn a_parent_that_is_away_stops_nothing() {
     tree.site("italy").kill9();
     let oracle = tree.oracle("navigli", SETTINGS).await;
     acting(&oracle).await;
-    let crowd = Crowd::start(&tree, "navigli", 20);
+    let crowd = Crowd::start(&tree, "navigli", 20, WORK);
     until("a move has failed", async || {
         oracle.explain().await.decisions.iter().any(|it| it.outcome == "failed")
     })

@@ -16,7 +16,7 @@ fi
 
 if [ $# -eq 0 ]; then
   # shellcheck disable=SC2046
-  set -- $(compose config --services | grep -e - | grep -v -e '-redis$' | sort)
+  set -- $(compose config --services | grep -e - | grep -v -e '-redis$' -e '-oracle$' | sort)
 fi
 
 ready() { docker exec "$1" wget -q -O /dev/null http://127.0.0.1:8080/_/ready 2>/dev/null; }

@@ -4,6 +4,7 @@ mod check;
 mod deploy;
 mod drain;
 mod generate;
+mod load;
 mod offload;
 mod onload;
 mod oracle;
@@ -51,6 +52,8 @@ pub(crate) enum Command {
     /// Ask an oracle why, or play what one saw through the policy
     #[command(subcommand)]
     Oracle(oracle::Oracle),
+    /// Call a function as many clients do, and say how long it takes, second by second
+    Load(load::Args),
     /// Take a node out of work: move every session to the nodes above, and wait
     Drain(drain::Args),
     /// Take a node out of the tree: its sessions get another home
@@ -64,12 +67,13 @@ pub(crate) enum Command {
 pub(crate) fn run(command: Command, json: bool) -> Result<()> {
     let command = match command {
         Command::Up(up) => return up.run(),
+        Command::Load(args) => return load::run(args, json),
         other => other,
     };
     let work = async {
         match command {
-            // Has a runtime of its own: it serves.
-            Command::Up(_) => Ok(()),
+            // They have runtimes of their own.
+            Command::Up(_) | Command::Load(_) => Ok(()),
             Command::Check(args) => check::run(&args, json),
             Command::Tree(args) => tree::run(&args, json),
             Command::Topology(args) => topology::run(&args, json),

@@ -4,6 +4,7 @@ mod dashboard;
 mod oracle;
 mod own;
 mod redis;
+mod settings;
 mod tree;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,7 +20,6 @@ use funicular::Function;
 use funicular::config::{ConfigError, StoreChoice};
 use funicular::http;
 use funicular::http::signature::Keys;
-use funicular::node::NodeConfig;
 use funicular::serve::{Assembled, Assembly, bind, serve_router, start_logging, terminated};
 use funicular::session::{FunctionName, NodeName};
 use funicular::store::WindowLimits;
@@ -96,6 +96,11 @@ pub(crate) struct Up {
     #[arg(long, value_name = "NAME=DIR")]
     function: Vec<own::Own>,
 
+    /// A setting of the functions (docs/configuration.md), at one node or at all:
+    /// `navigli:max_running=4`, `session_ttl=1h`
+    #[arg(long, value_name = "[NODE:]NAME=VALUE")]
+    set: Vec<settings::Set>,
+
     /// Where keys, and with `--store redis` the data, are kept; created if missing
     #[arg(long, value_name = "DIR", default_value = ".funicular")]
     dir: PathBuf,
@@ -131,6 +136,7 @@ impl Up {
         }
         let programs = self.programs().await?;
         let (text, topology) = tree::load(self.topology.as_deref())?;
+        settings::check(&self.set, &topology)?;
         let addresses = tree::addresses(&topology)?;
         // Every port before anything else: a taken one leaves nothing behind.
         let mut listeners = BTreeMap::new();
@@ -147,7 +153,8 @@ impl Up {
         };
         // Not before it is certain that no other tree runs from here.
         tree::remember(&self.dir, &text)?;
-        let site = Site { topology: Arc::new(topology), keys, store: self.store, stores };
+        let (topology, set) = (Arc::new(topology), self.set);
+        let site = Site { topology, keys, store: self.store, stores, set };
         let dir = self.dir.canonicalize()?;
         let given = own::Site { topology: dir.join("topology.yaml"), secrets: dir };
         let mut running = own::Running::default();
@@ -209,7 +216,12 @@ impl Up {
 
 /// The example functions that every node serves.
 fn functions() -> Vec<(&'static str, Function)> {
-    vec![("cart", cart::function()), ("cdn", cdn::function()), ("empty", empty::function())]
+    vec![
+        ("cart", cart::function()),
+        ("cdn", cdn::function()),
+        ("empty", empty::function()),
+        ("work", work::function()),
+    ]
 }
 
 async fn listen(node: &NodeName, address: SocketAddr) -> Result<TcpListener> {
@@ -222,6 +234,7 @@ struct Site {
     keys: Keys,
     store: Store,
     stores: redis::Servers,
+    set: Vec<settings::Set>,
 }
 
 impl Site {
@@ -240,7 +253,7 @@ impl Site {
             StoreChoice::Memory => ("memory".to_owned(), "f".to_owned()),
             StoreChoice::Redis { url, prefix } => (url, prefix),
         };
-        own::Place { node: node.clone(), store, prefix }
+        own::Place { node: node.clone(), store, prefix, set: settings::at(&self.set, node) }
     }
 
     /// The example functions, as far as they are wanted.
@@ -257,7 +270,7 @@ impl Site {
             }
             let store = self.store_of(node);
             let assembly = Assembly {
-                node: NodeConfig::new(node.clone(), name),
+                node: settings::config(&self.set, node, &name)?,
                 function,
                 store,
                 store_timeout: std::time::Duration::from_secs(2),

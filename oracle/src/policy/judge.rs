@@ -8,6 +8,7 @@ use super::decision::{Phase, Reading, number};
 use super::memory::{Memory, Watch};
 use super::settings::{PolicySettings, RelievedBy, Rule};
 use super::view::FunctionView;
+use crate::signals::SignalName;
 
 /// A rule's reading, and how far the rule looks.
 pub(super) struct Seen<'a> {
@@ -52,12 +53,15 @@ fn read_one<'a>(
     let value = rule.combine.of(&values);
     let of_node =
         !rule.signals.iter().any(|signal| input.board.is_own(function, signal, input.now));
+    // As long as a signal may still tell of before, an effect is all to come.
+    let lag = rule.signals.iter().map(SignalName::lag).max().unwrap_or(0);
+    let since = |at: Millis| input.now.saturating_sub(at).saturating_sub(lag);
     let to_come: f64 = memory
         .effects
         .iter()
         .filter(|effect| effect.rule == rule.name)
         .filter(|effect| effect.function == *function || (of_node && effect.of_node))
-        .map(|effect| effect.adds * input.board.to_come(input.now.saturating_sub(effect.at)))
+        .map(|effect| effect.adds * input.board.to_come(since(effect.at)))
         .sum();
     let reading = Reading {
         rule: rule.name.clone(),

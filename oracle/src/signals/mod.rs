@@ -38,6 +38,15 @@ impl SignalName {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// For how long it may go on telling of what is over, in milliseconds: what `status` says
+    /// of waiting, latency and requests is of the last 5 to 10 seconds.
+    pub fn lag(&self) -> Millis {
+        match self.as_str() {
+            "queue-wait" | "latency-p50" | "latency-p99" | "requests" => 10_000,
+            _ => 0,
+        }
+    }
 }
 
 impl Display for SignalName {

@@ -48,6 +48,8 @@ pub struct NodeConfig {
     pub creation_rate: u32,
     /// Most requests at once, running or waiting; zero means no limit.
     pub max_inflight: usize,
+    /// Most handlers that run for clients at once, others wait; zero means no limit.
+    pub max_running: usize,
     /// Most requests that wait for one session.
     pub max_waiting: usize,
     /// Sessions up to this many bytes are read together with their record.
@@ -91,6 +93,7 @@ impl NodeConfig {
             max_sessions: 1_000_000,
             creation_rate: 10_000,
             max_inflight: 0,
+            max_running: 0,
             max_waiting: 1024,
             inline_max: 16 * 1024,
             replay_body_max: 4096,

@@ -132,7 +132,7 @@ impl Node {
         let session = call.session.clone();
         let mut waited = Duration::ZERO;
         let outcome = match matched.access {
-            Access::Read => self.read(call, &matched).await,
+            Access::Read => self.read(call, &matched, &mut waited).await,
             Access::Write => self.write(call, matched, in_flight, &mut waited).await,
         };
         if !matches!(outcome, Ok(Answer::Redirect { .. })) {
@@ -169,9 +169,20 @@ impl Node {
 
     /// A read-only request: no lease, no line. It sees one version throughout, or
     /// runs again.
-    async fn read(&self, mut call: Call, matched: &Matched) -> Outcome<Answer> {
+    async fn read(
+        &self,
+        mut call: Call,
+        matched: &Matched,
+        waited: &mut Duration,
+    ) -> Outcome<Answer> {
         let came = Instant::now();
         let until = came + self.config.session_wait;
+        let seat = self.seat(&call, until).await;
+        *waited = came.elapsed();
+        if matches!(seat, Ok(Some(_))) {
+            self.meters.waited(*waited);
+        }
+        let _seat = seat?;
         let (mut id, met) = (call.request_id.clone(), Met::new(came));
         loop {
             let entering = Entering {
@@ -242,18 +253,23 @@ impl Node {
         let until = came + self.config.session_wait;
         let line = self.lines.stand(&call.session);
         let turn = line.turn(self.config.max_waiting, until).await;
+        let seat = match &turn {
+            Ok(_) => self.seat(&call, until).await,
+            Err(_) => Ok(None),
+        };
         *waited = came.elapsed();
         self.meters.waited(*waited);
         let turn = turn.map_err(|none| match none {
             NoTurn::Full => Failure::TooManyRequests,
             NoTurn::Late => self.still_busy(),
         })?;
+        let seat = seat?;
         let node = self.clone();
         // From here on a client that goes away changes nothing: the request runs
         // to its commit, and the session is free for the next one.
         let work = async move {
             let outcome = node.write_in_turn(call, &matched, &line, came).await;
-            drop((turn, in_flight));
+            drop((turn, seat, in_flight));
             outcome
         };
         let running = Detached::new(&self.tasks, trace::carried(work));

@@ -53,6 +53,7 @@ mod restore;
 mod retire;
 mod retree;
 mod run;
+mod seats;
 mod source;
 mod status;
 #[cfg(test)]
@@ -94,6 +95,7 @@ use machine::{Rate, Steady};
 use moves::Moves;
 use predecessors::Predecessors;
 use restore::Restore;
+use seats::Seats;
 
 /// One function's sessions at one node. Cheap to clone.
 #[derive(Clone)]
@@ -122,6 +124,7 @@ pub struct Inner {
     /// Sessions that are here, as last counted.
     resident: AtomicU64,
     in_flight: AtomicUsize,
+    seats: Seats,
     activity: Activity,
     meters: Meters,
     arrivals: Arrivals,
@@ -190,6 +193,7 @@ impl Node {
             .unwrap_or(std::num::NonZeroU32::MIN);
         Self(Arc::new(Inner {
             moves: Moves::new(&parts.config),
+            seats: Seats::new(parts.config.max_running),
             drain: Drain::new(machine::seed(parts.machine.as_ref())),
             restore: Restore::new(machine::seed(parts.machine.as_ref())),
             creations: RateLimiter::direct_with_clock(Quota::per_second(rate), Steady::new()),

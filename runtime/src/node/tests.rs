@@ -8,6 +8,7 @@ mod messages;
 mod one_id;
 mod put_back;
 mod retired;
+mod seats;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};

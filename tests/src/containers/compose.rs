@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Instant;
 
+use funicular_oracle::daemon::Explanation;
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 
@@ -25,6 +26,11 @@ const NODES: [(&str, u16, &[&str]); 6] = [
     ("rome", 8085, &["rome-area", "italy-area"]),
     ("trastevere", 8086, &["rome-area", "italy-area"]),
 ];
+
+/// The node at which so many handlers run at once; there is no limit at the others.
+pub const SMALL: &str = "navigli";
+/// See there.
+pub const SEATS: usize = 4;
 
 /// What projects of tests are called; the rest is the process that they belong to.
 const PREFIX: &str = "funicular-test-";
@@ -64,19 +70,24 @@ impl Compose {
     fn write_files(&self) {
         let shipped = image::checkout().join("topology/compose");
         let here = self.dir.path();
-        for file in ["docker-compose.yml", "gateway.conf", "roll.sh"] {
+        for file in ["docker-compose.yml", "oracle.yaml", "roll.sh"] {
             fs::copy(shipped.join(file), here.join(file)).expect("a copy");
         }
+        let gateway = fs::read_to_string(shipped.join("gateway.conf")).expect("its settings");
+        assert!(gateway.contains(r#"{"name": "cdn"}"#), "{gateway}");
+        let gateway = gateway.replace(r#"{"name": "cdn"}"#, r#"{"name": "probe"}"#);
+        fs::write(here.join("gateway.conf"), gateway).expect("its settings");
         let mut topology = fs::read_to_string(shipped.join("topology.yaml")).expect("a topology");
         let mut overrides = String::from("services:\n");
         for (node, port, _) in NODES {
             let (own, new) = (format!("127.0.0.1:{port}"), self.address(node));
             assert!(topology.contains(&own), "{own}: {topology}");
             topology = topology.replace(&own, &new);
+            let seats = if node == SMALL { SEATS } else { 0 };
             let _ = writeln!(
                 overrides,
-                "  {node}-cdn:\n    environment: {{FUNICULAR_FUNCTION: probe}}\n    networks:\n      \
-                 {node}: {{aliases: [probe]}}"
+                "  {node}-cdn:\n    environment: {{FUNICULAR_FUNCTION: probe, max_running: \
+                 '{seats}'}}\n    networks:\n      {node}: {{aliases: [probe]}}"
             );
         }
         fs::write(here.join("topology.yaml"), topology).expect("a topology");
@@ -157,6 +168,34 @@ impl Compose {
         let mut command = self.command("sh");
         command.arg(self.dir.path().join("roll.sh")).args(services);
         command
+    }
+
+    /// Starts the oracle of every node, as the profile `oracle` does, and waits until each
+    /// says what it knows.
+    pub async fn watch(&self) {
+        assert_eq!(image::of_oracle(), "funicular/oracle:test");
+        let up = ["--profile", "oracle", "up", "-d", "--no-recreate"];
+        self.compose(&up).unwrap_or_else(|why| panic!("{why}"));
+        for (node, ..) in NODES {
+            let began = Instant::now();
+            while self.explain(node).await.is_none() {
+                let log = || self.log(&format!("{node}-oracle"));
+                assert!(began.elapsed() < PATIENCE, "no oracle at {node}:\n{}", log());
+                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            }
+        }
+    }
+
+    /// What a node's oracle knows and what it decided; `None` if it does not answer. It is
+    /// published nowhere, but this machine is on every network of its containers.
+    pub async fn explain(&self, node: &str) -> Option<Explanation> {
+        let oracle = self.container(&format!("{node}-oracle"));
+        let network = format!("{}_{node}", self.project);
+        let ip = format!("{{{{(index .NetworkSettings.Networks \"{network}\").IPAddress}}}}");
+        let ip = try_docker(&["inspect", "--format", &ip, &oracle]).ok()?;
+        let answer = reqwest::get(format!("http://{ip}:8082/explain?limit=1000")).await.ok()?;
+        let told = answer.text().await.ok()?;
+        Some(serde_json::from_str(&told).unwrap_or_else(|error| panic!("{error}: {told}")))
     }
 
     /// Waits until a node's function is ready.
@@ -272,6 +311,14 @@ impl Drop for Compose {
                 }
             }
         }
-        let _ = self.compose(&["down", "--volumes", "--remove-orphans", "--timeout", "0"]);
+        let _ = self.compose(&[
+            "--profile",
+            "oracle",
+            "down",
+            "--volumes",
+            "--remove-orphans",
+            "--timeout",
+            "0",
+        ]);
     }
 }

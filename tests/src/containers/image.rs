@@ -104,17 +104,51 @@ pub fn of_author() -> String {
     })
 }
 
+/// The image of the oracle, as `oracle/Dockerfile` makes it, but sooner: without what it needs
+/// for Kubernetes, and where functions were built, which has much of it built already.
+pub fn of_oracle() -> String {
+    let author = workshop().join("funicular-greet-test");
+    let greet = build_stage("funicular/greet-build:test", &author.join("build/greet"));
+    locked(|| {
+        docker_build(
+            "funicular/oracle:test",
+            &[
+                &["--file", "oracle/Dockerfile", "--build-arg", "PROFILE=release"][..],
+                &["--build-arg", "FEATURES=", "--build-arg", &format!("RUST_IMAGE={greet}")],
+            ]
+            .concat(),
+            &checkout(),
+        )
+    })
+}
+
+/// The stage of a function's image in which it was built; all of it is there already.
+fn build_stage(image: &str, context: &Path) -> String {
+    locked(|| docker_build(image, &["--target", "build"], context))
+}
+
 /// Builds an image of the context that `lay_out` makes, one test at a time: the next
 /// finds all layers there.
 pub fn build(image: &str, lay_out: impl FnOnce(&Path) -> PathBuf) -> String {
+    locked(|| {
+        let author = workshop().join(image.replace(['/', ':'], "-"));
+        docker_build(image, &[], &lay_out(&author))
+    })
+}
+
+fn locked<T>(work: impl FnOnce() -> T) -> T {
     assert_docker();
     fs::create_dir_all(workshop()).expect("a folder");
     let lock = File::create(workshop().join("lock")).expect("a lock");
     lock.lock().expect("the lock");
-    let author = workshop().join(image.replace(['/', ':'], "-"));
-    let context = lay_out(&author);
+    work()
+}
+
+fn docker_build(image: &str, how: &[&str], context: &Path) -> String {
     let output = Command::new("docker")
-        .args(["build", "--tag", image, "."])
+        .args(["build", "--tag", image])
+        .args(how)
+        .arg(".")
         .current_dir(context)
         .stdin(Stdio::null())
         .output();

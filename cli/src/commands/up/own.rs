@@ -100,6 +100,8 @@ pub(super) struct Place {
     pub(super) node: NodeName,
     pub(super) store: String,
     pub(super) prefix: String,
+    /// Settings that were given for it.
+    pub(super) set: BTreeMap<String, String>,
 }
 
 /// The processes that run, until they are stopped.
@@ -149,8 +151,8 @@ fn settings(
     place: &Place,
     port: u16,
     lock: &Path,
-) -> BTreeMap<&'static str, String> {
-    BTreeMap::from([
+) -> BTreeMap<String, String> {
+    let own = [
         ("LOCATION_ID", place.node.to_string()),
         ("FUNICULAR_FUNCTION", name.to_string()),
         ("OPENFAAS_NAME", name.to_string()),
@@ -166,7 +168,9 @@ fn settings(
         ("write_timeout", "5s".to_owned()),
         // Its lock file is its own.
         ("TMPDIR", lock.display().to_string()),
-    ])
+    ];
+    let own = own.map(|(name, value)| (name.to_owned(), value));
+    place.set.clone().into_iter().chain(own).collect()
 }
 
 fn free_port() -> Result<u16> {
@@ -174,7 +178,7 @@ fn free_port() -> Result<u16> {
     Ok(listener.local_addr()?.port())
 }
 
-fn spawn(program: &Path, settings: &BTreeMap<&'static str, String>) -> Result<Child> {
+fn spawn(program: &Path, settings: &BTreeMap<String, String>) -> Result<Child> {
     Command::new(program)
         .envs(settings)
         .stdin(Stdio::null())
@@ -214,7 +218,7 @@ async fn serves(base: &str, child: &mut Child, name: &FunctionName, node: &NodeN
 struct Process {
     who: String,
     program: PathBuf,
-    settings: BTreeMap<&'static str, String>,
+    settings: BTreeMap<String, String>,
 }
 
 impl Process {

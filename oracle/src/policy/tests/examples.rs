@@ -5,6 +5,7 @@ use funicular::peers::messages::OffloadStatus;
 use super::world::{World, cart, id, settings};
 use crate::policy::decision::{Action, Phase};
 use crate::policy::settings::{PolicySettings, Rule, Victims, matches_any};
+use crate::signals::SignalName;
 
 #[test]
 fn a_node_is_relieved_to_its_low_watermark_and_gets_its_sessions_back() {
@@ -23,6 +24,17 @@ fn a_node_is_relieved_to_its_low_watermark_and_gets_its_sessions_back() {
     world.run(120);
     assert_eq!((world.here(), world.status), (10, OffloadStatus::Accept));
     assert_eq!(world.moves.len(), 2 * away);
+}
+
+#[test]
+fn no_more_go_than_needed_though_a_signal_tells_of_what_is_over() {
+    let mut settings = settings();
+    settings.rules[0].signals = vec![SignalName::new("queue-wait").unwrap()];
+    let mut world = World::new(settings, &[(0.06, 1000); 20]);
+    world.window = 10;
+    world.run(300);
+    assert_eq!(world.verdict.as_ref().unwrap().phase, Phase::Holding);
+    assert!(world.load() <= 0.61 && world.load() >= 0.45, "{}", world.load());
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! A node with sessions that load it, and a node above it, in virtual time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use funicular::peers::messages::OffloadStatus;
 use funicular::session::{FunctionName, Millis, NodeName, SessionId};
@@ -36,6 +36,8 @@ pub(super) struct World {
     /// Load that no session brings.
     pub(super) base: f64,
     pub(super) noise: f64,
+    /// The signal tells the most of so many ticks.
+    pub(super) window: usize,
     /// Whether the policy is told how many requests each session gets.
     pub(super) tells_rates: bool,
     /// Whether the source of the signal speaks.
@@ -43,6 +45,7 @@ pub(super) struct World {
     pub(super) moves: Vec<Move>,
     pub(super) decisions: Vec<Decision>,
     pub(super) verdict: Option<Verdict>,
+    last: VecDeque<f64>,
     board: Board,
     memory: Memory,
     chance: StdRng,
@@ -98,6 +101,8 @@ impl World {
             status: OffloadStatus::Accept,
             base: 0.0,
             noise: 0.0,
+            window: 1,
+            last: VecDeque::new(),
             tells_rates: true,
             speaks: true,
             moves: Vec::new(),
@@ -147,7 +152,11 @@ impl World {
         self.now += TICK;
         if self.speaks {
             let noise = self.noise * (self.chance.random::<f64>() * 2.0 - 1.0);
-            self.board.take(self.now, &[Sample::of_node(&cpu(), (self.load() + noise).max(0.0))]);
+            self.last.push_front((self.load() + noise).max(0.0));
+            self.last.truncate(self.window);
+            let told = self.last.iter().copied().fold(0.0, f64::max);
+            let signal = &self.settings.rules[0].signals[0];
+            self.board.take(self.now, &[Sample::of_node(signal, told)]);
         }
         let functions: Functions = [(cart(), self.view())].into();
         let input = Input {

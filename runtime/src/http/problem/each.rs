@@ -249,12 +249,13 @@ impl Problem {
         )
     }
 
-    /// 503: others had the session for all of `waited`.
+    /// 503: others had the session, or all places to run at its node, for all of `waited`.
     pub fn busy(waited: Duration) -> Self {
         Self::new(
             Code::Busy,
             format!(
-                "the session was busy for {} ms and nothing ran; repeat the request",
+                "the session, or every place to run at its node, was busy for {} ms and nothing \
+                 ran; repeat the request",
                 waited.as_millis()
             ),
         )

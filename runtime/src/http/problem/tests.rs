@@ -142,7 +142,8 @@ fn a_problem_is_problem_json() {
             "title": "The session is busy",
             "status": 503,
             "code": "busy",
-            "detail": "the session was busy for 5000 ms and nothing ran; repeat the request",
+            "detail": "the session, or every place to run at its node, was busy for 5000 ms and \
+                       nothing ran; repeat the request",
         })
     );
 }
