@@ -215,6 +215,7 @@ fn keep(browser: &mut Browser, name: &str) {
         let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(dir);
         fs::create_dir_all(&dir).expect("a directory");
         browser.resize(1200, 1150);
+        browser.wait("document.getAnimations().length === 0");
         browser.screenshot(&dir.join(format!("{name}.png")));
     }
 }

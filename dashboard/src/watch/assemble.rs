@@ -50,6 +50,13 @@ struct Known {
     oracle: OracleView,
 }
 
+impl Known {
+    /// Whether its oracle has told everything that it had decided by then.
+    fn had_decided(&self, at_ms: u64) -> bool {
+        self.oracle.reach.answers() && self.asked_ms.is_some_and(|asked| asked >= at_ms)
+    }
+}
+
 #[derive(Default)]
 struct KnownFunction {
     reach: Reach,
@@ -352,7 +359,8 @@ impl Memory {
                     Cause::Oracle { node: node.clone(), rule: rule.clone(), why: why.clone() }
                 }
                 None if moved.up && status.is_some_and(|it| it.drain.is_some()) => Cause::Drain,
-                None if decider.is_some_and(|known| known.oracle.reach.answers()) => {
+                // It was asked since, and knew of none.
+                None if decider.is_some_and(|known| known.had_decided(moved.at_ms)) => {
                     Cause::Operator
                 }
                 None => Cause::Unknown,

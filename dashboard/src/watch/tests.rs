@@ -276,6 +276,9 @@ fn a_move_says_who_asked_for_it_once_that_is_known() {
     let cause = |memory: &mut Memory, id: &str| {
         memory.view(0).moves_of(&cart(), &hash(id)).next().unwrap().cause.clone()
     };
+    // Its oracle was asked before that.
+    assert_eq!(cause(&mut memory, "a"), Cause::Unknown);
+    memory.take(with_oracle(says("navigli", 150, json!({})), oracle(&json!([]))));
     assert_eq!(cause(&mut memory, "a"), Cause::Operator);
     // The oracle's word comes after the move.
     let told = oracle(&json!([decision(0, 80, "a", "waiting")]));
