@@ -11,6 +11,7 @@ mod recover;
 mod restore;
 mod retire;
 mod secret;
+mod sim;
 mod status;
 mod survey;
 mod topology;
@@ -48,6 +49,8 @@ pub(crate) enum Command {
     /// Ask an oracle why, or play what one saw through the policy
     #[command(subcommand)]
     Oracle(oracle::Oracle),
+    /// Play a day of load on a tree of thousands of nodes, with the oracles' policy and others
+    Sim(sim::Args),
     /// Take a node out of work: move every session to the nodes above, and wait
     Drain(drain::Args),
     /// Take a node out of the tree: its sessions get another home
@@ -78,6 +81,7 @@ pub(crate) fn run(command: Command, json: bool) -> Result<()> {
             Command::Offload(args) => offload::run(&args, json).await,
             Command::Onload(args) => onload::run(&args, json).await,
             Command::Oracle(command) => oracle::run(&command, json).await,
+            Command::Sim(args) => sim::run(&args, json),
             Command::Drain(args) => drain::run(&args, json).await,
             Command::Retire(args) => retire::run(&args, json).await,
             Command::Restore(args) => restore::run(&args, json).await,
