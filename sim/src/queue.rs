@@ -175,6 +175,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(16))]
+
         #[test]
         fn more_load_never_makes_it_quicker(servers in 1.0f64..64.0, load in 0.0f64..1.2) {
             let queue = Queue::new(servers, 0.02);

@@ -69,6 +69,8 @@ pub(crate) struct Run<'a> {
     expired: usize,
     /// How many sessions moved up and down, by second.
     pub(crate) schedule: Vec<(Second, u32, u32)>,
+    /// What is not as it has to be.
+    faults: Vec<String>,
 }
 
 /// What a run leaves.
@@ -154,6 +156,7 @@ impl<'a> Run<'a> {
             roamed: 0,
             expired: 0,
             schedule: Vec::new(),
+            faults: Vec::new(),
         }
     }
 
@@ -379,10 +382,14 @@ impl<'a> Run<'a> {
         starts: Millis,
         wanted: Option<(Index, u32)>,
     ) -> Option<Millis> {
-        let from = self.sessions[session as usize].at;
+        let State { at: from, arrived, .. } = self.sessions[session as usize];
         let home = self.home(session);
         let tree = &self.scenario.tree;
         let now = self.millis();
+        let dwell = self.scenario.rules.file.policy.dwell.0.as_secs();
+        if let Some(ago) = arrived.map(|at| self.now - at).filter(|ago| u64::from(*ago) < dwell) {
+            self.faults.push(format!("session {session} moves again after {ago} s"));
+        }
         let open = self.ledger.open(tree, session, home, (from, to), now).ok()?;
         let rtt = tree.way(from, to).0 as f64 / 1e6;
         let bytes = f64::from(self.of(session).1);
@@ -488,7 +495,7 @@ impl<'a> Run<'a> {
 
     fn done(self) -> Done {
         let tree = &self.scenario.tree;
-        let mut faults = Vec::new();
+        let mut faults = self.faults;
         let there: usize = self.nodes.iter().map(|node| node.sessions.len()).sum();
         let exist = self.sessions.iter().filter(|state| state.at != NOWHERE).count();
         if there != exist {

@@ -66,6 +66,9 @@ impl Rules {
                 ));
             }
             let (combine, high, onload) = (rule.combine, rule.high, rule.onload);
+            if signals.len() > SIGNALS {
+                return Err(format!("rule {} names a signal twice", rule.name));
+            }
             rules.push(Compiled { signals, combine, high, onload });
         }
         let names = NAMES.iter().filter_map(|name| SignalName::new(*name).ok()).collect();
@@ -83,8 +86,11 @@ impl Rules {
 
     fn values<'a>(&'a self, of: &'a Values) -> impl Iterator<Item = (&'a Compiled, f64)> {
         self.rules.iter().filter_map(|rule| {
-            let values: Vec<_> = rule.signals.iter().map(|at| at.map(|at| of[at])).collect();
-            Some((rule, rule.combine.of(&values)?))
+            let mut values = [None; SIGNALS];
+            for (value, at) in values.iter_mut().zip(&rule.signals) {
+                *value = at.map(|at| of[at]);
+            }
+            Some((rule, rule.combine.of(&values[..rule.signals.len()])?))
         })
     }
 
@@ -141,6 +147,8 @@ pub struct Watch {
     smooth: Option<(Values, Millis)>,
     /// The board knows what is smoothed.
     armed: bool,
+    /// Something could change when somebody looked last.
+    restless: bool,
     phases: BTreeMap<FunctionName, Phase>,
 }
 
@@ -152,6 +160,7 @@ impl Watch {
             memory: Memory::new(0),
             smooth: None,
             armed: false,
+            restless: false,
             phases: BTreeMap::new(),
         }
     }
@@ -177,7 +186,8 @@ impl Watch {
             }
         };
         self.smooth = Some((smooth, now));
-        if !self.can_change(rules, &smooth, away) {
+        self.restless = self.can_change(rules, &smooth, away);
+        if !self.restless && !rules.always {
             self.armed = false;
             return false;
         }
@@ -195,7 +205,7 @@ impl Watch {
     fn can_change(&self, rules: &Rules, smooth: &Values, away: bool) -> bool {
         // Rounding is not allowed to make a difference.
         const NEARLY: f64 = 1.0 - 1e-9;
-        if rules.always || rules.nears(smooth, NEARLY) {
+        if rules.nears(smooth, NEARLY) {
             return true;
         }
         let at_onload = rules.all_at_onload(&smooth.map(|value| value * NEARLY));
@@ -207,9 +217,9 @@ impl Watch {
         }) || (self.phases.is_empty() && at_onload && away)
     }
 
-    /// Whether a function is not calm, or the policy has just been asked.
+    /// Whether a function is not calm, or something could have changed just now.
     pub fn is_restless(&self) -> bool {
-        self.armed || self.phases.values().any(|phase| *phase != Phase::Calm)
+        self.restless || self.phases.values().any(|phase| *phase != Phase::Calm)
     }
 
     /// What the policy wants to see of a function: as the oracle, it learns that from what was

@@ -299,14 +299,14 @@ mod tests {
             (format!("{head}99999999,0,cart,1\n"), 2, "below"),
             (format!("{head}{good}{good}0,edge-99,cart,1\n"), 4, "no edge `edge-99`"),
             (format!("{head}0,root,cart,1\n"), 2, "no edge `root`"),
-            (format!("{head}0,77,cart,1\n"), 2, "there are 9"),
+            (format!("{head}0,77,cart,1\n"), 2, "there are 8"),
             (format!("{head}0,0,,1\n"), 2, "function"),
             (format!("{head}0,0,cart,-1\n"), 2, "invocations"),
             (format!("{head}0,0,cart,NaN\n"), 2, "invocations"),
             (format!("{head}0,0,cart\n"), 2, "3 columns, not 4"),
             (format!("{head}0,0,cart,0\n"), 1, "nobody calls"),
             ("HashOwner,HashApp,HashFunction,Trigger,1,2\n".to_owned(), 1, "1440"),
-            (azure(&[("f", 3, 1)]).replace(",1,", ",one,"), 1, "heads"),
+            (azure(&[("f", 3, 77)]).replace(",77,0,0,", ",many,0,0,"), 2, "minute 3"),
             (azure(&[("", 3, 1)]), 2, "HashFunction"),
         ] {
             let error = parsed(&text).unwrap_err();
