@@ -13,7 +13,7 @@
 //!
 //! | the model, without I/O, repeatable from its seed | |
 //! |---|---|
-//! | `run` | one policy's run, second by second |
+//! | `run`, `moving` | one policy's run, second by second; moves from beginning to end |
 //! | `oracles`, [`watch`] | each node's oracle, asked when something can change |
 //! | `random` | the policy that moves anybody |
 //! | [`ledger`] | records of sessions that have moved |
@@ -34,6 +34,7 @@ pub mod carry;
 pub mod draw;
 pub mod histogram;
 pub mod ledger;
+mod moving;
 pub mod node;
 mod oracles;
 pub mod queue;

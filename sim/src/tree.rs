@@ -84,7 +84,7 @@ impl Tree {
         widths.push(nodes - above);
         let mut sketches = Vec::new();
         branch(&mut sketches, &widths, 0, 0, None)?;
-        Ok(Self::assemble(sketches, settings))
+        Ok(Self::assemble(&sketches, settings))
     }
 
     /// A tree as it is. Where nodes have coordinates, they tell how far apart they are.
@@ -97,14 +97,14 @@ impl Tree {
             entry: Some(node.entry),
             coordinates: node.coordinates,
         };
-        let tree = Self::assemble(topology.nodes().map(sketch).collect(), settings);
+        let tree = Self::assemble(&topology.nodes().map(sketch).collect::<Vec<_>>(), settings);
         if tree.len() < 2 {
             return Err(WrongTree("a tree of one node has nothing to decide".to_owned()));
         }
         Ok(tree)
     }
 
-    fn assemble(sketches: Vec<Sketch>, settings: &Settings) -> Self {
+    fn assemble(sketches: &[Sketch], settings: &Settings) -> Self {
         let count = sketches.len();
         let mut ends: Vec<Index> = (1..=count as Index).collect();
         let mut heights = vec![0_u32; count];

@@ -35,7 +35,7 @@ pub struct Rules {
     pub file: FileSettings,
     smoothing: Smoothing,
     names: Vec<SignalName>,
-    rules: Vec<Compiled>,
+    compiled: Vec<Compiled>,
     seed: u64,
     /// The policy is asked at every look.
     always: bool,
@@ -54,7 +54,7 @@ impl Rules {
     pub fn new(file: FileSettings, seed: u64, functions: usize) -> Result<Self, String> {
         file.policy.check().map_err(|wrong| wrong.0)?;
         let number = |signal: &SignalName| NAMES.iter().position(|name| *name == signal.as_str());
-        let mut rules = Vec::new();
+        let mut compiled = Vec::new();
         for rule in &file.policy.rules {
             let signals: Vec<_> = rule.signals.iter().map(number).collect();
             let known = signals.iter().flatten().count();
@@ -69,13 +69,13 @@ impl Rules {
             if signals.len() > SIGNALS {
                 return Err(format!("rule {} names a signal twice", rule.name));
             }
-            rules.push(Compiled { signals, combine, high, onload });
+            compiled.push(Compiled { signals, combine, high, onload });
         }
         let names = NAMES.iter().filter_map(|name| SignalName::new(*name).ok()).collect();
         // Functions of one node differ in this one.
-        let apart = rules.iter().any(|rule| rule.signals.contains(&Some(REQUESTS)));
+        let apart = compiled.iter().any(|rule| rule.signals.contains(&Some(REQUESTS)));
         let always = functions > 1 && apart;
-        Ok(Self { smoothing: file.signals.into(), file, names, rules, seed, always })
+        Ok(Self { smoothing: file.signals.into(), file, names, compiled, seed, always })
     }
 
     /// Asks the policy at every look, whether or not something can change.
@@ -85,7 +85,7 @@ impl Rules {
     }
 
     fn values<'a>(&'a self, of: &'a Values) -> impl Iterator<Item = (&'a Compiled, f64)> {
-        self.rules.iter().filter_map(|rule| {
+        self.compiled.iter().filter_map(|rule| {
             let mut values = [None; SIGNALS];
             for (value, at) in values.iter_mut().zip(&rule.signals) {
                 *value = at.map(|at| of[at]);

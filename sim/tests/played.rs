@@ -1,5 +1,8 @@
 //! Small trees, played to their end.
 
+#![allow(clippy::unwrap_used)] // A fault is a panic here.
+
+use std::fmt::Write;
 use std::sync::LazyLock;
 
 use funicular_oracle::duration::Span;
@@ -137,7 +140,9 @@ fn a_day_of_a_file_is_played_with_several_functions() {
     for minute in 0_u32..180 {
         let many = 900 + 14_100 * minute.min(180 - minute).min(60) / 60;
         asked += 2 * many + 300;
-        text += &format!("{minute},0,cart,{many}\n{minute},0,cdn,{many}\n{minute},3,cart,300\n");
+        for (edge, function, calls) in [(0, "cart", many), (0, "cdn", many), (3, "cart", 300)] {
+            writeln!(text, "{minute},{edge},{function},{calls}").unwrap();
+        }
     }
     let workload = csv::read(text.as_bytes(), "a file", 600, None, &tree, 1).unwrap();
     let rules = Rules::new(FileSettings::default(), 1, workload.functions.len()).unwrap();

@@ -57,7 +57,7 @@ pub fn read(
     seed: u64,
 ) -> Result<Workload, CsvError> {
     let mut reader = ReaderBuilder::new().trim(Trim::All).flexible(true).from_reader(file);
-    let heads = reader.headers().map_err(unreadable)?.clone();
+    let heads = reader.headers().map_err(|error| unreadable(&error))?.clone();
     let begins = |with: [&str; 4]| heads.iter().zip(with).filter(|(a, b)| a == b).count() == 4;
     let mut reading = Reading { tree, functions: BTreeMap::new(), calls: Vec::new() };
     if begins(AZURE) {
@@ -88,7 +88,7 @@ fn each(
     mut take: impl FnMut(&StringRecord) -> Result<(), String>,
 ) -> Result<(), CsvError> {
     let mut row = StringRecord::new();
-    while reader.read_record(&mut row).map_err(unreadable)? {
+    while reader.read_record(&mut row).map_err(|error| unreadable(&error))? {
         let line = row.position().map_or(0, ::csv::Position::line);
         let wrong = |why| CsvError { line, why };
         if row.len() != columns {
@@ -99,7 +99,7 @@ fn each(
     Ok(())
 }
 
-fn unreadable(error: ::csv::Error) -> CsvError {
+fn unreadable(error: &::csv::Error) -> CsvError {
     let line = error.position().map_or(0, ::csv::Position::line);
     CsvError { line, why: error.to_string() }
 }
@@ -225,7 +225,7 @@ impl Reading<'_> {
         let functions: Result<Vec<_>, _> =
             functions.into_iter().map(|(_, name)| FunctionName::new(name)).collect();
         let functions = functions.map_err(|error| CsvError { line: 0, why: error.to_string() })?;
-        Ok(Workload::new(name.to_owned(), seconds, functions, streams, plans, Vec::new()))
+        Ok(Workload::new(name.to_owned(), seconds, functions, streams, &plans, Vec::new()))
     }
 }
 
@@ -253,7 +253,7 @@ mod tests {
         for (function, minute, count) in rows {
             let counts = (1..=1440).map(|it| if it == *minute { *count } else { 0 });
             let counts: Vec<String> = counts.map(|count| count.to_string()).collect();
-            text += &format!("o,a,{function},http,{}\n", counts.join(","));
+            text.extend(["o,a,", *function, ",http,", &counts.join(","), "\n"]);
         }
         text
     }

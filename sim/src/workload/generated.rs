@@ -100,7 +100,7 @@ pub fn generate(
     let mut making = Making::new(kind, amount, tree, settings, seed);
     making.fill();
     let name = format!("{} of seed {seed}", kind.name());
-    Workload::new(name, amount.seconds, function, streams, making.plans, making.roams)
+    Workload::new(name, amount.seconds, function, streams, &making.plans, making.roams)
 }
 
 struct Making<'a> {

@@ -94,7 +94,7 @@ impl Workload {
         seconds: Second,
         functions: Vec<FunctionName>,
         streams: Vec<Stream>,
-        plans: Vec<Plan>,
+        plans: &[Plan],
         mut roams: Vec<Roam>,
     ) -> Self {
         let mut order: Vec<Session> = (0..plans.len() as Session).collect();
