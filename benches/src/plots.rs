@@ -3,29 +3,16 @@
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
-use plotters::coord::Shift;
-use plotters::coord::ranged1d::{AsRangedCoord, ValueFormatter};
+use funicular_plots::{COLOURS, Plot, Scale, area, chart, legend, lines, unpainted};
 use plotters::prelude::*;
 
 use crate::report::{Measured, Series};
-
-const SIZE: (u32, u32) = (720, 420);
-const COLOURS: [RGBColor; 4] =
-    [RGBColor(31, 119, 180), RGBColor(214, 39, 40), RGBColor(44, 160, 44), RGBColor(148, 103, 189)];
-
-/// A plot: its file, title, axes, and lines with their names.
-struct Plot<'a> {
-    file: &'a str,
-    title: &'a str,
-    axes: (&'a str, &'a str),
-    lines: Vec<(&'a str, &'a Series)>,
-}
 
 /// Draws every plot whose lines were measured; says which files.
 pub(crate) fn draw(measured: &Measured, into: &Path) -> Result<Vec<String>> {
     std::fs::create_dir_all(into).with_context(|| into.display().to_string())?;
     let mut drawn = Vec::new();
-    for (file, title, axes, lines) in [
+    for (file, title, axes, names) in [
         (
             "move-time.svg",
             "A move, open to settled (median)",
@@ -60,15 +47,16 @@ pub(crate) fn draw(measured: &Measured, into: &Path) -> Result<Vec<String>> {
             ],
         ),
     ] {
-        let lines: Vec<_> = lines
+        let measured: Vec<_> = names
             .iter()
             .filter_map(|(name, key)| Some((*name, measured.series.get(*key)?)))
             .filter(|(_, line)| !line.is_empty())
             .collect();
-        if lines.is_empty() {
+        if measured.is_empty() {
             continue;
         }
-        scaled(&Plot { file, title, axes, lines }, into)?;
+        let scales = (Scale::Logarithmic, Scale::Logarithmic);
+        lines(&Plot { file, title, axes, scales, marks: true, lines: measured }, into)?;
         drawn.push(file.to_owned());
     }
     if let (Some(points), Some(span)) =
@@ -81,109 +69,6 @@ pub(crate) fn draw(measured: &Measured, into: &Path) -> Result<Vec<String>> {
 }
 
 const TIMELINE: &str = "timeline.svg";
-
-type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
-
-fn area(path: &Path) -> Result<Area<'_>> {
-    let area = SVGBackend::new(path, SIZE).into_drawing_area();
-    area.fill(&WHITE).map_err(unpainted)?;
-    Ok(area)
-}
-
-fn unpainted(error: impl std::fmt::Display) -> anyhow::Error {
-    anyhow::anyhow!("a plot cannot be drawn: {error}")
-}
-
-/// From the smallest to the largest, with some room; for logarithmic axes.
-fn room(numbers: impl Iterator<Item = f64>) -> std::ops::Range<f64> {
-    let (mut least, mut most) = (f64::INFINITY, 0.0_f64);
-    for number in numbers.filter(|number| *number > 0.0) {
-        least = least.min(number);
-        most = most.max(number);
-    }
-    if most <= 0.0 { 0.1..10.0 } else { least / 1.5..most * 1.5 }
-}
-
-type Chart<'a, X, Y> = ChartContext<
-    'a,
-    SVGBackend<'a>,
-    Cartesian2d<<X as AsRangedCoord>::CoordDescType, <Y as AsRangedCoord>::CoordDescType>,
->;
-
-fn chart<'a, X, Y>(
-    area: &Area<'a>,
-    title: &str,
-    axes: (&str, &str),
-    x: X,
-    y: Y,
-) -> Result<Chart<'a, X, Y>>
-where
-    X: AsRangedCoord<Value = f64>,
-    Y: AsRangedCoord<Value = f64>,
-    X::CoordDescType: Ranged<ValueType = f64> + ValueFormatter<f64>,
-    Y::CoordDescType: Ranged<ValueType = f64> + ValueFormatter<f64>,
-{
-    let mut chart = ChartBuilder::on(area)
-        .caption(title, ("sans-serif", 18))
-        .margin(14)
-        .x_label_area_size(40)
-        .y_label_area_size(64)
-        .build_cartesian_2d(x, y)
-        .map_err(unpainted)?;
-    chart
-        .configure_mesh()
-        .x_desc(axes.0)
-        .y_desc(axes.1)
-        .x_label_formatter(&|number| plain(*number))
-        .y_label_formatter(&|number| plain(*number))
-        .light_line_style(WHITE)
-        .draw()
-        .map_err(unpainted)?;
-    Ok(chart)
-}
-
-/// `1k`, `64M`, `0.5`.
-fn plain(number: f64) -> String {
-    let trimmed = |number: f64, unit: &str| {
-        let text = format!("{number:.2}");
-        format!("{}{unit}", text.trim_end_matches('0').trim_end_matches('.'))
-    };
-    match number.abs() {
-        size if size >= 1e6 => trimmed(number / 1e6, "M"),
-        size if size >= 1e3 => trimmed(number / 1e3, "k"),
-        _ => trimmed(number, ""),
-    }
-}
-
-fn scaled(plot: &Plot<'_>, into: &Path) -> Result<()> {
-    let path = into.join(plot.file);
-    let area = area(&path)?;
-    let all = || plot.lines.iter().flat_map(|(_, line)| line.iter());
-    let (x, y) = (room(all().map(|point| point.0)), room(all().map(|point| point.1)));
-    let mut chart = chart(&area, plot.title, plot.axes, x.log_scale(), y.log_scale())?;
-    for ((name, line), colour) in plot.lines.iter().zip(COLOURS) {
-        let points = || line.iter().copied().filter(|point| point.1 > 0.0);
-        chart
-            .draw_series(LineSeries::new(points(), colour.stroke_width(2)))
-            .map_err(unpainted)?
-            .label(*name)
-            .legend(move |(x, y)| PathElement::new([(x, y), (x + 16, y)], colour.stroke_width(2)));
-        let marks = points().map(|point| Circle::new(point, 3, colour.filled()));
-        chart.draw_series(marks).map_err(unpainted)?;
-    }
-    legend(&mut chart)?;
-    area.present().map_err(unpainted)
-}
-
-fn legend<'a, C: CoordTranslate>(chart: &mut ChartContext<'a, SVGBackend<'a>, C>) -> Result<()> {
-    chart
-        .configure_series_labels()
-        .position(SeriesLabelPosition::UpperLeft)
-        .background_style(WHITE.mix(0.8))
-        .border_style(BLACK.mix(0.2))
-        .draw()
-        .map_err(unpainted)
-}
 
 /// Every request of a client before, during and after a move.
 fn timeline(points: &Series, span: &Series, into: &Path) -> Result<()> {
@@ -210,5 +95,6 @@ fn timeline(points: &Series, span: &Series, into: &Path) -> Result<()> {
         .label("a write, redirects included")
         .legend(|(x, y)| Circle::new((x + 8, y), 2, COLOURS[0].filled()));
     legend(&mut chart)?;
-    area.present().map_err(unpainted)
+    area.present().map_err(unpainted)?;
+    Ok(())
 }

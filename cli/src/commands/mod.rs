@@ -12,6 +12,7 @@ mod recover;
 mod restore;
 mod retire;
 mod secret;
+mod sim;
 mod status;
 mod survey;
 mod top;
@@ -54,6 +55,8 @@ pub(crate) enum Command {
     Oracle(oracle::Oracle),
     /// Call a function as many clients do, and say how long it takes, second by second
     Load(load::Args),
+    /// Play a day of load on a tree of thousands of nodes, with the oracles' policy and others
+    Sim(sim::Args),
     /// Take a node out of work: move every session to the nodes above, and wait
     Drain(drain::Args),
     /// Take a node out of the tree: its sessions get another home
@@ -86,6 +89,7 @@ pub(crate) fn run(command: Command, json: bool) -> Result<()> {
             Command::Offload(args) => offload::run(&args, json).await,
             Command::Onload(args) => onload::run(&args, json).await,
             Command::Oracle(command) => oracle::run(&command, json).await,
+            Command::Sim(args) => sim::run(&args, json),
             Command::Drain(args) => drain::run(&args, json).await,
             Command::Retire(args) => retire::run(&args, json).await,
             Command::Restore(args) => restore::run(&args, json).await,

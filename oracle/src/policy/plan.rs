@@ -1,6 +1,6 @@
 //! One round of moves.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use funicular::session::{FunctionName, Millis};
 
@@ -38,12 +38,20 @@ pub(super) fn up(
         .collect();
     let candidates = victims::going_up(input, going.into_iter());
     let mut passed_over = Vec::new();
+    // What is expected only falls as sessions go: who needs no more needs none later.
+    let mut relieved = BTreeSet::new();
     for candidate in &candidates {
         let (function, session) = (candidate.function, candidate.session);
+        if relieved.contains(function) {
+            continue;
+        }
         let Some(view) = input.functions.get(function) else { continue };
         // Read again: every move that was decided counts.
         let seen = judge::read(input, memory, function);
-        let Some(needed) = still_needed(&seen) else { continue };
+        let Some(needed) = still_needed(&seen) else {
+            relieved.insert(function);
+            continue;
+        };
         if let Err(why_not) = may_move(input, memory, function, session) {
             passed_over.push(Alternative { what: describe(session), why_not });
             continue;

@@ -125,7 +125,7 @@ impl Default for PolicySettings {
             cooldown: Span::secs(30),
             dwell: Span::secs(120),
             interval: Span::secs(10),
-            moves: 16,
+            moves: 64,
             bytes: 64 << 20,
             backoff_max: Span::secs(3600),
             bandwidth: 10_000_000,
@@ -150,10 +150,10 @@ impl Rule {
                 relieved_by,
             };
         vec![
-            rule("cpu", &["cpu"], [0.85, 0.65, 0.45], RelievedBy::Requests),
+            rule("cpu", &["cpu"], [0.85, 0.70, 0.60], RelievedBy::Requests),
             rule("memory", &["memory", "redis-memory"], [0.85, 0.70, 0.55], RelievedBy::Bytes),
             rule("queue-wait", &["queue-wait"], [0.25, 0.10, 0.05], RelievedBy::Requests),
-            rule("latency", &["latency-p99"], [1.0, 0.5, 0.25], RelievedBy::Requests),
+            rule("latency", &["latency-p99"], [5.0, 2.5, 1.5], RelievedBy::Requests),
         ]
     }
 
