@@ -305,3 +305,23 @@ fn the_compose_tree_is_the_one_of_its_topology() {
         }
     }
 }
+
+/// Builders before `BuildKit` know only the one file, and would be sent gigabytes of `target`.
+#[test]
+fn the_context_of_the_oracles_image_is_what_it_copies_and_no_more() {
+    let ignored = read(".dockerignore");
+    let lines: Vec<_> = ignored.lines().filter(|line| !line.starts_with('#')).collect();
+    assert_eq!((lines.first(), lines.last()), (Some(&"*"), Some(&"**/target")));
+    let dockerfile = read("oracle/Dockerfile");
+    let copied: BTreeSet<_> = dockerfile
+        .lines()
+        .filter_map(|line| line.strip_prefix("COPY "))
+        .filter(|rest| !rest.starts_with("--from"))
+        .flat_map(|rest| rest.split(' ').rev().skip(1))
+        .filter_map(|path| path.split('/').next())
+        .map(|first| format!("!{first}"))
+        .collect();
+    let allowed: BTreeSet<_> =
+        lines[1..lines.len() - 1].iter().map(|line| (*line).to_owned()).collect();
+    assert_eq!(copied, allowed);
+}
