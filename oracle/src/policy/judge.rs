@@ -161,6 +161,7 @@ fn relieve(watch: &mut Watch, settings: &PolicySettings, now: Millis) {
     }
     watch.phase = Phase::Relieving;
     watch.since = now;
+    watch.learned.clear();
     watch.not_home_before = now.saturating_add(backoff(watch.bounces, settings));
 }
 

@@ -1,6 +1,6 @@
 //! What the policy remembers from one time to the next.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use funicular::session::{FunctionName, Millis, SessionId};
 
@@ -43,6 +43,8 @@ pub(super) struct Watch {
     pub(super) asked: Option<Millis>,
     /// By rule: what a request a second (or a byte) costs, as seen under load.
     pub(super) costs: BTreeMap<String, f64>,
+    /// The rules of which that was noted since relief began.
+    pub(super) learned: BTreeSet<String>,
 }
 
 /// A move whose effect is still to come.

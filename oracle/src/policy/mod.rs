@@ -74,11 +74,8 @@ pub fn decide(input: &Input<'_>, mut memory: Memory) -> (Outcome, Memory) {
     for (function, view) in input.functions {
         let mut watch = memory.watches.remove(function).unwrap_or_else(|| first_look(view, now));
         let seen = judge::read(input, &memory, function);
-        let before = watch.phase;
         let change = judge::step(&mut watch, &seen, settings, memory.began, now);
-        if before != Phase::Relieving && watch.phase == Phase::Relieving {
-            learn(input, &mut watch, &seen, view);
-        }
+        learn(input, &mut watch, &seen, view);
         if let Some(decision) = status(input, function, view, &watch, &seen, change) {
             watch.asked = Some(now);
             outcome.decisions.push(decision);
@@ -106,14 +103,23 @@ fn first_look(view: &FunctionView, now: Millis) -> Watch {
     Watch { phase, since: now, ..Watch::default() }
 }
 
-/// Notes what a request (or a byte) costs, now that there are many.
+/// Notes what a request (or a byte) costs, now that there are many: once in each time of
+/// relief, as soon as it can be told. Sessions are listed only after they were asked for.
 fn learn(input: &Input<'_>, watch: &mut Watch, seen: &[judge::Seen<'_>], view: &FunctionView) {
+    if watch.phase != Phase::Relieving {
+        return;
+    }
     for seen in seen {
+        let rule = &seen.rule.name;
+        if watch.learned.contains(rule) {
+            continue;
+        }
         let whole = judge::whole(input, seen, view);
         if let Some(value) = seen.reading.value
             && whole > 0.0
         {
-            watch.costs.insert(seen.rule.name.clone(), value / whole);
+            watch.costs.insert(rule.clone(), value / whole);
+            watch.learned.insert(rule.clone());
         }
     }
 }

@@ -4,7 +4,7 @@ use funicular::peers::messages::OffloadStatus;
 
 use super::world::{World, cart, id, settings};
 use crate::policy::decision::{Action, Phase};
-use crate::policy::settings::{PolicySettings, Rule, Victims, matches_any};
+use crate::policy::settings::{PolicySettings, RelievedBy, Rule, Victims, matches_any};
 use crate::signals::SignalName;
 
 #[test]
@@ -35,6 +35,24 @@ fn no_more_go_than_needed_though_a_signal_tells_of_what_is_over() {
     world.run(300);
     assert_eq!(world.verdict.as_ref().unwrap().phase, Phase::Holding);
     assert!(world.load() <= 0.61 && world.load() >= 0.45, "{}", world.load());
+}
+
+#[test]
+fn what_a_byte_costs_is_learned_as_soon_as_sessions_are_listed() {
+    let mut settings = settings();
+    settings.rules[0].relieved_by = RelievedBy::Bytes;
+    let mut world = World::new(settings, &[(0.1, 100_000); 7]);
+    // They are asked for when they are to go, and not there yet at that moment.
+    world.lists_on_demand = true;
+    world.base = 0.3;
+    world.run(300);
+    assert!(world.load() <= 0.61, "{}", world.load());
+    let away = 7 - world.here();
+    // There is room again, for some of them.
+    world.base = 0.05;
+    world.run(600);
+    assert!(7 - world.here() < away, "none came home");
+    assert!(world.load() <= 0.6, "{}: they came home to be sent away again", world.load());
 }
 
 #[test]

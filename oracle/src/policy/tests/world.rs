@@ -40,6 +40,8 @@ pub(super) struct World {
     pub(super) window: usize,
     /// Whether the policy is told how many requests each session gets.
     pub(super) tells_rates: bool,
+    /// Whether sessions are listed to the policy only once it has asked for them.
+    pub(super) lists_on_demand: bool,
     /// Whether the source of the signal speaks.
     pub(super) speaks: bool,
     pub(super) moves: Vec<Move>,
@@ -104,6 +106,7 @@ impl World {
             window: 1,
             last: VecDeque::new(),
             tells_rates: true,
+            lists_on_demand: false,
             speaks: true,
             moves: Vec::new(),
             decisions: Vec::new(),
@@ -135,15 +138,22 @@ impl World {
         };
         let (here, away): (Vec<_>, Vec<_>) =
             self.sessions.iter().partition(|(_, session)| session.here);
+        let sessions = here.len() as u64;
+        let wanted = |wants: fn(&Verdict) -> bool| {
+            let listed = !self.lists_on_demand || self.verdict.as_ref().is_some_and(wants);
+            if listed { usize::MAX } else { 0 }
+        };
+        let (listed, listed_away) =
+            (wanted(|verdict| verdict.wants_here), wanted(|verdict| verdict.wants_away));
         FunctionView {
             status: self.status,
             above: true,
             held: None,
             priority: 0,
-            sessions: here.len() as u64,
+            sessions,
             rate: None,
-            here: here.into_iter().map(of).collect(),
-            away: away.into_iter().map(of).collect(),
+            here: here.into_iter().take(listed).map(of).collect(),
+            away: away.into_iter().take(listed_away).map(of).collect(),
         }
     }
 

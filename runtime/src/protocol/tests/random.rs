@@ -214,3 +214,13 @@ fn g1_a_node_that_was_given_up_hears_of_it_after_the_session_moved_on() {
     history.extend(ARRIVES);
     replay(false, &history).unwrap();
 }
+
+/// `root` was given up with the session that it had pulled; the session went on at `edge` and
+/// ended there, and another one began. That `root` crashes later takes nothing of it back.
+#[test]
+fn g1_a_session_that_ended_without_a_node_that_was_given_up_stays_ended() {
+    let mut history = vec![Write(0, false), Commit(0), Offer(0, 2)];
+    history.extend(ARRIVES);
+    history.extend([Lose(0), Abandon(0), Wait, Stumble, Expire(0), Write(0, false), Crash(2, 0)]);
+    replay(false, &history).unwrap();
+}

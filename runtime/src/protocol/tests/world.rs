@@ -296,8 +296,10 @@ impl World {
         self.ghost.may_be_lost.extend(gone);
         self.eventual(node, &Event::StoreRestarted).expect("it is never refused");
         if let Some(record) = self.record(node).filter(|record| record.holds_data()) {
+            // Its own expiry was forgotten, if there was one: not that of another node, which
+            // had given this one up.
             let life = record.life().clone();
-            self.ghost.expiring.remove(&life);
+            self.ghost.expiring.retain(|expiring, at| *expiring != life || *at != node);
         }
         self.sync(node);
     }
