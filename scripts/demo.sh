@@ -12,12 +12,14 @@ cd "$(dirname "$0")/.."
 BIN=${FUNICULAR_BIN:-target/release/funicular}
 DIR=$(mktemp -d)
 UP=
+LOAD=
 export FUNICULAR_TOPOLOGY=${FUNICULAR_TOPOLOGY:-topology/examples/italy.yaml}
 DEMO_LOAD=${DEMO_LOAD:-25}
 
 say()  { printf '\n\033[1m%s\033[0m\n' "$*"; }
 fail() { printf '\nNot as told: %s\n' "$*" >&2; exit 1; }
 end()  {
+  if [ -n "$LOAD" ]; then kill "$LOAD" 2>/dev/null || true; wait "$LOAD" 2>/dev/null || true; fi
   if [ -n "$UP" ]; then kill "$UP" 2>/dev/null || true; wait "$UP" 2>/dev/null || true; fi
   rm -rf "$DIR"
 }
@@ -104,7 +106,7 @@ grep -i '^dashboard' "$DIR/up" | sed 's/^/   Watch it: /' || true
 oracle() { funicular_oracle explain --node navigli --function work "$@"; }
 funicular_oracle() { "$BIN" oracle "$@"; }
 at() { # how many sessions of `work` a node has
-  funicular status --function work --json >"$DIR/status"
+  funicular status --function work --json >"$DIR/status" || fail "the nodes do not say what they have"
   awk -v node="\"$1\"," '/"node":/ { it = ($2 == node) } it && /"sessions":/ { gsub(/[^0-9]/, "", $2); print $2; exit }' \
     "$DIR/status"
 }
@@ -145,9 +147,9 @@ show() { # the lines of the load that are new
 while kill -0 "$LOAD" 2>/dev/null; do
   sleep 1
   show
-  decided
+  decided || fail "the oracle of navigli does not say what it decided"
 done
-wait "$LOAD" || fail "the load ended badly: $(tail -n 3 "$DIR/load")"
+wait "$LOAD" && LOAD= || fail "the load ended badly: $(tail -n 3 "$DIR/load")"
 show
 # What was waited before anybody was sent elsewhere, and when it was half of that for good.
 read -r before after half errors requests <<<"$(awk '

@@ -70,6 +70,32 @@ pub struct Served {
     pub load: f64,
 }
 
+/// How long one of the two times is that a node tells of, in seconds.
+const WINDOW: Second = 5;
+
+/// What a node tells of the last 5 to 10 seconds: of two times in a row, of which the second is
+/// not over yet, the most of each.
+#[derive(Debug, Default)]
+pub struct Told {
+    window: Second,
+    before: [f64; 3],
+    so_far: [f64; 3],
+}
+
+impl Told {
+    /// These are so now; what is told then.
+    pub fn tell(&mut self, now: Second, values: [f64; 3]) -> [f64; 3] {
+        let window = now / WINDOW;
+        if window != self.window {
+            let next = window == self.window + 1;
+            self.before = if next { self.so_far } else { values };
+            (self.window, self.so_far) = (window, values);
+        }
+        self.so_far = std::array::from_fn(|at| self.so_far[at].max(values[at]));
+        std::array::from_fn(|at| self.so_far[at].max(self.before[at]))
+    }
+}
+
 /// A node.
 #[derive(Debug, Default)]
 pub struct NodeState {
@@ -91,6 +117,8 @@ pub struct NodeState {
     pub busy: f64,
     /// When somebody looked.
     pub looked: Second,
+    /// Waiting and latency, as it tells of them.
+    pub told: Told,
     /// When somebody looks again.
     pub next_look: Second,
     cells: BTreeMap<(u32, u32), Cell>,
@@ -205,6 +233,16 @@ mod tests {
 
     fn plan(rate: f64) -> Plan {
         Plan { start: 0, end: 10, edge: 1, stream: 0, rate: (rate * ONE) as Rate, bytes: 10 }
+    }
+
+    #[test]
+    fn what_is_told_lags_by_five_to_ten_seconds() {
+        let mut told = Told::default();
+        let mut says = |now, value: f64| told.tell(now, [value, 0.0, 0.0])[0];
+        assert_eq!((says(21, 0.5), says(22, 0.2), says(25, 0.1)), (0.5, 0.5, 0.5));
+        assert_eq!((says(29, 0.1), says(30, 0.1)), (0.5, 0.1));
+        // Who looks seldom sees what is.
+        assert_eq!((says(60, 0.7), says(70, 0.3)), (0.7, 0.3));
     }
 
     #[test]

@@ -275,7 +275,7 @@ fn idle(run: &Run<'_>, (rate, session): (f64, Session)) -> Millis {
     Millis::from(run.now.saturating_sub(plan.end)) * 1000
 }
 
-/// What a node gives for its signals: of the time since the last look, and of now.
+/// What a node gives for its signals: of the time since the last look, and of the last seconds.
 fn values(run: &mut Run<'_>, index: Index) -> Values {
     let minute = run.now / 60;
     let memory = run.scenario.tree.at(index).memory;
@@ -296,7 +296,8 @@ fn values(run: &mut Run<'_>, index: Index) -> Values {
     }
     let waits = |seconds: f64| if rate > 0.0 { seconds + behind } else { 0.0 };
     let bytes = node.bytes as f64;
-    let [wait, half, most] = [told.wait_p99, told.latency_p50, told.latency_p99].map(waits);
+    let waiting = [told.wait_p99, told.latency_p50, told.latency_p99].map(waits);
+    let [wait, half, most] = node.told.tell(run.now, waiting);
     [cpu, bytes / memory, wait, half, most, rate]
 }
 

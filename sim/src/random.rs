@@ -1,5 +1,5 @@
 //! The policy that moves anybody: as many sessions as the oracles moved, at the same time, up
-//! or down as they did, but drawn at random.
+//! or down as they did, but drawn at random: up go any that are in use, down any that are away.
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -9,7 +9,7 @@ use crate::tree::Index;
 use crate::workload::{Second, Session};
 
 /// So often a draw may fail before the move is given up.
-const DRAWS: usize = 64;
+const DRAWS: usize = 512;
 
 /// What is left to move.
 pub(crate) struct Chances {
@@ -51,10 +51,10 @@ impl Chances {
     }
 }
 
-/// Where a session goes that may move: to the node above, or home.
+/// Where a session goes that may move: one in use to the node above, or home.
 fn target(run: &Run<'_>, session: Session, up: bool) -> Option<Index> {
     let state = run.sessions.get(session as usize)?;
-    if state.at == NOWHERE || state.moving {
+    if state.at == NOWHERE || state.moving || (up && !state.active) {
         return None;
     }
     let dwell = run.scenario.rules.file.policy.dwell.0.as_secs();

@@ -324,4 +324,25 @@ fn the_context_of_the_oracles_image_is_what_it_copies_and_no_more() {
     let allowed: BTreeSet<_> =
         lines[1..lines.len() - 1].iter().map(|line| (*line).to_owned()).collect();
     assert_eq!(copied, allowed);
+    // The crates beside it that it is made of, and those that they are made of.
+    let mut crates = vec!["oracle".to_owned()];
+    let mut next = 0;
+    while let Some(of) = crates.get(next).cloned() {
+        next += 1;
+        let manifest = read(&format!("{of}/Cargo.toml"));
+        let beside =
+            manifest.split("path = \"../").skip(1).filter_map(|rest| rest.split('"').next());
+        crates.extend(
+            beside.map(str::to_owned).filter(|name| !crates.contains(name)).collect::<Vec<_>>(),
+        );
+    }
+    assert!(crates.len() > 1, "the dashboard is one of them");
+    for name in crates {
+        assert!(allowed.contains(&format!("!{name}")), "{name} is not sent along");
+        assert!(dockerfile.contains(&format!("COPY {name}/src {name}/src")), "{name}");
+        assert!(
+            dockerfile.contains(&format!("\"{name}\"")),
+            "{name} is no member of the workspace"
+        );
+    }
 }

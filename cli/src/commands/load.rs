@@ -120,6 +120,8 @@ async fn load(args: Args, json: bool) -> Result<()> {
                 let of = std::mem::replace(&mut second, Counts::new()?);
                 println!("{}", of.line(&number.to_string(), SECOND, clients.present(), json));
             }
+            // The second one does not wait for what is under way.
+            _ = tokio::signal::ctrl_c(), if interrupted => break began.elapsed(),
             _ = tokio::signal::ctrl_c(), if !interrupted => {
                 interrupted = true;
                 clients.stop();
@@ -162,7 +164,16 @@ fn base(args: &Args) -> Result<String> {
         return Err(Failure::Usage("--path begins with / or ?".to_owned()).into());
     }
     match (&args.url, &args.node) {
-        (Some(url), _) => Ok(url.trim_end_matches('/').to_owned()),
+        (Some(url), _) => {
+            let parsed = reqwest::Url::parse(url).ok();
+            match parsed.is_some_and(|url| ["http", "https"].contains(&url.scheme())) {
+                true => Ok(url.trim_end_matches('/').to_owned()),
+                false => Err(Failure::Usage(format!(
+                    "--url {url} does not say where: begin with http:// or https://"
+                ))
+                .into()),
+            }
+        }
         (None, Some(name)) => {
             let topology = args.tree.load()?;
             Ok(options::node(&topology, name)?.gateway.clone())

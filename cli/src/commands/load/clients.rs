@@ -13,6 +13,10 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+/// What a request without any answer is counted as.
+const NO_ANSWER: &str = "no answer";
+/// A client that got none rests for as long at least.
+const UNHEARD: Duration = Duration::from_millis(100);
 /// A session is two redirects away at most; one that is on the move may be one more.
 const REDIRECTS: usize = 6;
 /// So many requests may be unanswered when they are sent at a rate.
@@ -136,7 +140,9 @@ impl Shared {
         self.unless_stopped(tokio::time::sleep_until(comes)).await;
         present.fetch_add(1, Ordering::Relaxed);
         while !self.stop.is_cancelled() {
-            self.ask(index, Instant::now()).await;
+            let answered = self.ask(index, Instant::now()).await;
+            // Where nobody is, asking at once again and again tells nothing more.
+            let pause = if answered { pause } else { pause.max(UNHEARD) };
             self.unless_stopped(tokio::time::sleep(pause)).await;
         }
     }
@@ -168,10 +174,13 @@ impl Shared {
         }
     }
 
-    /// Asks in a session; how long it takes counts from when it was due.
-    async fn ask(&self, index: u32, due: Instant) {
+    /// Asks in a session; how long it takes counts from when it was due. Whether there was
+    /// any answer.
+    async fn ask(&self, index: u32, due: Instant) -> bool {
         let outcome = self.answer(index).await;
+        let answered = !matches!(&outcome, Outcome::Odd { what, .. } if what == NO_ANSWER);
         self.tell(due, outcome);
+        answered
     }
 
     fn tell(&self, due: Instant, outcome: Outcome) {
@@ -222,5 +231,5 @@ fn no_answer(error: &dyn std::error::Error) -> Outcome {
     while let Some(source) = innermost.source() {
         innermost = source;
     }
-    Outcome::Odd { what: "no answer".to_owned(), detail: innermost.to_string() }
+    Outcome::Odd { what: NO_ANSWER.to_owned(), detail: innermost.to_string() }
 }
