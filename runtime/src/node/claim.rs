@@ -1,13 +1,14 @@
 //! What a request needs to run: its session's turn in this process if it writes, and a seat
-//! if it is a client's. It has both or waits without either, so nobody waits in a circle: a
-//! call of a handler that has a seat never stands behind somebody who waits for one.
+//! if it is a client's. It does not keep the one while it waits for the other, so nobody waits
+//! in a circle: a call of a handler that has a seat never stands behind somebody who waits
+//! for one. Nor does it keep its seat while its session is busy (ADR 32).
 
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::enter::Entered;
+use super::enter::{Entered, Entering};
 use super::invoke::Call;
 use super::lines::{First, NoTurn, Place as Line, Turn};
 use super::seats::{Seat, Ticket};
@@ -96,6 +97,25 @@ impl Node {
         let outcome = self.stand_in_line(claim, line, until).await;
         claim.held.lock().waited += began.elapsed();
         outcome
+    }
+
+    /// A request could run and has no seat: what it found may be elsewhere by the time that
+    /// it has one.
+    pub(super) async fn wait_for_seat(
+        &self,
+        entering: &Entering<'_>,
+        line: &Line,
+        entered: &Entered,
+    ) -> Outcome<()> {
+        if let Entered::Run { lease, .. } = entered
+            && entering.access == Access::Write
+        {
+            self.release(entering.session, *lease).await;
+        }
+        if Instant::now() >= entering.until {
+            return Err(self.still_busy());
+        }
+        self.stand(entering.claim, line, entering.until).await
     }
 
     async fn stand_in_line(&self, claim: &Claim, line: &Line, until: Instant) -> Outcome<()> {

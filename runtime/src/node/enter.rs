@@ -136,26 +136,6 @@ impl Node {
         .await
     }
 
-    /// A request could run and has no seat: what it found may be elsewhere by the time that
-    /// it has one.
-    async fn wait_for_seat(
-        &self,
-        entering: &Entering<'_>,
-        line: &Line,
-        entered: &Entered,
-    ) -> Outcome<()> {
-        match entered {
-            Entered::Run { lease, .. } if entering.access == Access::Write => {
-                self.release(entering.session, *lease).await;
-            }
-            _ => {}
-        }
-        if Instant::now() >= entering.until {
-            return Err(self.still_busy());
-        }
-        self.stand(entering.claim, line, entering.until).await
-    }
-
     fn learned(&self, entering: &Entering<'_>) -> Learned {
         let create = entering.met.first.get().is_none() && self.creates_at_once(entering);
         Learned { create, ..Learned::default() }

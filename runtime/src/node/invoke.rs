@@ -276,7 +276,10 @@ impl Node {
             (outcome, waited)
         };
         let running = Detached::new(&self.tasks, trace::carried(work));
-        let Ok((outcome, all)) = running.await else { return Err(Failure::HandlerPanicked) };
+        let Ok((outcome, all)) = running.await else {
+            self.meters.waited(*waited);
+            return Err(Failure::HandlerPanicked);
+        };
         *waited = all;
         outcome
     }

@@ -192,12 +192,10 @@ async fn nobody_keeps_a_seat_while_a_call_runs_in_its_session_and_all_get_their_
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn g5_a_replica_that_moves_a_session_takes_along_what_waits_here() {
-    let tree = Tree::start(|config| {
-        one_seat(config);
-        config.session_wait = Duration::from_secs(3);
-    });
+/// A read and a write wait while a replica, of which this process hears nothing, moves
+/// their session.
+async fn a_replica_moves_what_waits(session_wait: fn(&mut NodeConfig)) {
+    let tree = Tree::start(session_wait);
     tree.write("navigli", "one").await;
     let running = asks(&tree, "a", Request::post("/slowly").text("x"));
     settle().await;
@@ -206,7 +204,6 @@ async fn g5_a_replica_that_moves_a_session_takes_along_what_waits_here() {
         asks(&tree, "s", Request::post("/log").text("two")),
     ];
     settle().await;
-    // This process hears nothing of what another one does.
     tree.restart("navigli");
     assert_eq!(tree.offload("navigli").await.unwrap(), "milan");
     for request in waiting {
@@ -214,6 +211,20 @@ async fn g5_a_replica_that_moves_a_session_takes_along_what_waits_here() {
     }
     assert!(!running.is_finished());
     assert!(ran(&running.await.unwrap()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn g5_a_replica_that_moves_a_session_takes_along_what_waits_here() {
+    a_replica_moves_what_waits(one_seat).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn g5_whoever_waits_too_long_looks_after_its_session_once_more() {
+    a_replica_moves_what_waits(|config| {
+        one_seat(config);
+        config.session_wait = Duration::from_millis(100);
+    })
+    .await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -257,4 +268,45 @@ async fn who_waits_for_a_seat_does_not_look_after_every_turn_of_its_session() {
     for request in reading {
         assert!(ran(&request.await.unwrap()));
     }
+}
+
+#[test]
+fn what_a_request_waited_is_recorded_once_whatever_comes_of_it() {
+    let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+    let handle = recorder.handle();
+    let runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = { runtime }.enable_all().start_paused(true).build().unwrap();
+    metrics::with_local_recorder(&recorder, || {
+        runtime.block_on(async {
+            let tree = Tree::start(|config| {
+                one_seat(config);
+                config.session_wait = Duration::from_millis(300);
+            });
+            tree.write("navigli", "one").await;
+            let running = asks(&tree, "a", Request::get("/slowly"));
+            settle().await;
+            for request in [Request::get("/log"), Request::post("/log").text("x")] {
+                let late = asks(&tree, "s", request).await.unwrap();
+                assert!(matches!(late, Err(Failure::Busy { .. })), "{late:?}");
+            }
+            tree.offload("navigli").await.unwrap();
+            assert!(goes_to(&tree.ask("navigli", Request::get("/log")).await, "milan"));
+            assert!(ran(&running.await.unwrap()));
+        });
+    });
+    let told = handle.render();
+    let count = told
+        .lines()
+        .find(|line| line.starts_with("funicular_wait_seconds_count") && line.contains("navigli"));
+    assert!(count.is_some_and(|count| count.ends_with(" 5")), "{told}");
+}
+
+#[test]
+fn a_line_that_nothing_bounds_is_warned_of() {
+    let mut config = NodeConfig::new(name("navigli"), FunctionName::new("log").unwrap());
+    assert_eq!(config.caveat(), None);
+    one_seat(&mut config);
+    assert!(config.caveat().is_some_and(|caveat| caveat.contains("set max_inflight")));
+    config.max_inflight = 64;
+    assert_eq!(config.caveat(), None);
 }
