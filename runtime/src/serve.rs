@@ -172,6 +172,9 @@ impl Assembly {
         if let Some(caveat) = store.promise().caveat() {
             tracing::warn!(node = %self.node.here, "{caveat}");
         }
+        if let Some(caveat) = self.node.caveat() {
+            tracing::warn!(node = %self.node.here, function = %self.node.function, "{caveat}");
+        }
         let node = Node::new(Parts {
             config: self.node,
             function: self.function,

@@ -80,7 +80,7 @@ impl Meters {
         self.labels.iter().cloned().chain(more).collect()
     }
 
-    /// A writing request stood in line for its session.
+    /// A request stood in line for its session's turn and for a place to run.
     pub(crate) fn waited(&self, long: Duration) {
         self.waited.record(long.as_secs_f64());
     }

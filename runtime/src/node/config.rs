@@ -106,6 +106,15 @@ impl NodeConfig {
         }
     }
 
+    /// What these settings leave open, and what to do about it: for the log.
+    pub(crate) fn caveat(&self) -> Option<&'static str> {
+        let unbounded = self.max_running != 0 && self.max_inflight == 0;
+        unbounded.then_some(
+            "max_running without max_inflight: all requests of the last session_wait may wait in \
+             memory with their bodies: set max_inflight",
+        )
+    }
+
     /// How long a move may be silent before its source asks.
     pub(crate) fn ask_after(&self) -> Duration {
         self.recovery_interval / 2

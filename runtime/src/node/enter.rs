@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::claim::Claim;
 use super::lines::Place as Line;
 use super::locate::Hint;
 use super::{Failure, Node, Outcome};
@@ -56,6 +57,7 @@ pub(super) struct Entering<'a> {
     pub token: Option<&'a SessionToken>,
     pub creates: Creates,
     pub met: &'a Met,
+    pub claim: &'a Claim,
     pub until: Instant,
 }
 
@@ -95,15 +97,23 @@ impl Node {
         loop {
             let changed = line.changed();
             let failure = match self.attempt(entering, &mut learned).await? {
-                Ok(entered) => return Ok(entered),
+                Ok(entered) if self.admits(entering.claim, &entered) => return Ok(entered),
+                Ok(entered) => {
+                    self.wait_for_seat(entering, line, &entered).await?;
+                    continue;
+                }
                 Err(failure) => failure,
             };
+            entering.claim.give_back();
             let left = entering.until.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return Err(failure);
             }
             let _ = tokio::time::timeout(pause.min(left), changed).await;
             pause = (pause * 2).min(Duration::from_millis(25));
+            if entering.access == Access::Write {
+                self.stand(entering.claim, line, entering.until).await?;
+            }
         }
     }
 
@@ -111,13 +121,19 @@ impl Node {
     /// has to.
     pub(super) async fn enter_at_once(&self, entering: &Entering<'_>) -> Outcome<Entered> {
         let mut learned = self.learned(entering);
-        match self.attempt(entering, &mut learned).await? {
-            Ok(entered) => Ok(entered),
-            Err(_) => {
-                let line = self.lines.stand(entering.session);
-                Box::pin(self.enter_with(entering, &line, learned)).await
+        let entered = match self.attempt(entering, &mut learned).await? {
+            Ok(entered) if self.admits(entering.claim, &entered) => return Ok(entered),
+            entered => entered,
+        };
+        let line = self.lines.stand(entering.session);
+        Box::pin(async {
+            match &entered {
+                Ok(entered) => self.wait_for_seat(entering, &line, entered).await?,
+                Err(_) => entering.claim.give_back(),
             }
-        }
+            self.enter_with(entering, &line, learned).await
+        })
+        .await
     }
 
     fn learned(&self, entering: &Entering<'_>) -> Learned {
@@ -149,6 +165,7 @@ impl Node {
                 if entering.access == Access::Write {
                     self.release(entering.session, lease).await;
                 }
+                entering.claim.give_back();
                 let entered = Box::pin(self.find_another(token, &session.life, learned)).await?;
                 Ok(entered.ok_or_else(|| self.still_busy()))
             }
@@ -157,6 +174,8 @@ impl Node {
                 Ok(Ok(Entered::Replay { entry, token }))
             }
             Ok(Begun::Other { slot, now }) => {
+                // Other nodes may have to be asked: nobody waits for a seat meanwhile.
+                entering.claim.give_back();
                 self.note_predecessor(entering);
                 if let Some(record) = &slot.record {
                     entering.met.note(self.token_of(entering.session, record), self.here());

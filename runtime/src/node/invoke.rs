@@ -6,9 +6,9 @@ use std::time::Duration;
 use sha2::Digest as _;
 use tokio::time::Instant;
 
+use super::claim::Claim;
 use super::detached::Detached;
 use super::enter::{Creates, Entered, Entering, Met};
-use super::lines::NoTurn;
 use super::run::store_failure;
 use super::{Failure, Node, Outcome};
 use crate::edge_db::{ReadDb, Reader};
@@ -41,7 +41,12 @@ impl Call {
     }
 
     /// A writing request in front of its session, for as long as it may wait.
-    pub(super) fn entering<'a>(&'a self, until: Instant, met: &'a Met) -> Entering<'a> {
+    pub(super) fn entering<'a>(
+        &'a self,
+        until: Instant,
+        met: &'a Met,
+        claim: &'a Claim,
+    ) -> Entering<'a> {
         Entering {
             session: &self.session,
             access: Access::Write,
@@ -49,6 +54,7 @@ impl Call {
             token: self.token.as_ref(),
             creates: self.creates(),
             met,
+            claim,
             until,
         }
     }
@@ -167,22 +173,21 @@ impl Node {
         Ok(counted)
     }
 
-    /// A read-only request: no lease, no line. It sees one version throughout, or
-    /// runs again.
-    async fn read(
-        &self,
-        mut call: Call,
-        matched: &Matched,
-        waited: &mut Duration,
-    ) -> Outcome<Answer> {
-        let came = Instant::now();
-        let until = came + self.config.session_wait;
-        let seat = self.seat(&call, until).await;
-        *waited = came.elapsed();
-        if matches!(seat, Ok(Some(_))) {
+    /// A read-only request: no lease, no turn. It waits for a seat, where there is a limit.
+    async fn read(&self, call: Call, matched: &Matched, waited: &mut Duration) -> Outcome<Answer> {
+        let claim = self.claim(&call, Access::Read);
+        let outcome = self.read_with(call, matched, &claim).await;
+        *waited = claim.waited();
+        if claim.needs_seat() {
             self.meters.waited(*waited);
         }
-        let _seat = seat?;
+        outcome
+    }
+
+    /// It sees one version throughout, or runs again.
+    async fn read_with(&self, mut call: Call, matched: &Matched, claim: &Claim) -> Outcome<Answer> {
+        let came = Instant::now();
+        let until = came + self.config.session_wait;
         let (mut id, met) = (call.request_id.clone(), Met::new(came));
         loop {
             let entering = Entering {
@@ -192,6 +197,7 @@ impl Node {
                 token: call.token.as_ref(),
                 creates: call.creates(),
                 met: &met,
+                claim,
                 until,
             };
             let session = match self.enter_at_once(&entering).await? {
@@ -252,28 +258,30 @@ impl Node {
         let came = Instant::now();
         let until = came + self.config.session_wait;
         let line = self.lines.stand(&call.session);
-        let turn = line.turn(self.config.max_waiting, until).await;
-        let seat = match &turn {
-            Ok(_) => self.seat(&call, until).await,
-            Err(_) => Ok(None),
-        };
-        *waited = came.elapsed();
-        self.meters.waited(*waited);
-        let turn = turn.map_err(|none| match none {
-            NoTurn::Full => Failure::TooManyRequests,
-            NoTurn::Late => self.still_busy(),
-        })?;
-        let seat = seat?;
+        let claim = self.claim(&call, Access::Write);
+        let stands = self.stand(&claim, &line, until).await;
+        *waited = claim.waited();
+        if let Err(failure) = stands {
+            self.meters.waited(*waited);
+            return Err(failure);
+        }
         let node = self.clone();
         // From here on a client that goes away changes nothing: the request runs
         // to its commit, and the session is free for the next one.
         let work = async move {
-            let outcome = node.write_in_turn(call, &matched, &line, came).await;
-            drop((turn, seat, in_flight));
-            outcome
+            let outcome = node.write_in_turn(call, &matched, &line, &claim, came).await;
+            let waited = claim.waited();
+            node.meters.waited(waited);
+            drop((claim, in_flight));
+            (outcome, waited)
         };
         let running = Detached::new(&self.tasks, trace::carried(work));
-        running.await.unwrap_or(Err(Failure::HandlerPanicked))
+        let Ok((outcome, all)) = running.await else {
+            self.meters.waited(*waited);
+            return Err(Failure::HandlerPanicked);
+        };
+        *waited = all;
+        outcome
     }
 
     pub(super) fn still_busy(&self) -> Failure {

@@ -19,6 +19,8 @@ const SHARDS: usize = 64;
 pub(super) struct Line {
     /// Tokio's mutex is fair: waiters are served in the order they came.
     turn: Arc<tokio::sync::Mutex<()>>,
+    /// In front of that: clients that need a seat, too.
+    first: Arc<tokio::sync::Mutex<()>>,
     changed: Notify,
     waiting: AtomicUsize,
 }
@@ -41,6 +43,12 @@ pub(super) struct Place {
 /// It is this request's turn, until this is dropped.
 #[derive(Debug)]
 pub(super) struct Turn {
+    _guard: OwnedMutexGuard<()>,
+}
+
+/// This request is the first of its session's clients, until this is dropped.
+#[derive(Debug)]
+pub(super) struct First {
     _guard: OwnedMutexGuard<()>,
 }
 
@@ -79,19 +87,36 @@ impl Lines {
 }
 
 impl Place {
+    /// Whose line it is.
+    pub(super) fn session(&self) -> &SessionId {
+        &self.session
+    }
+
     /// Waits for this request's turn.
     pub(super) async fn turn(&self, most: usize, until: Instant) -> Result<Turn, NoTurn> {
-        if let Ok(guard) = Arc::clone(&self.line.turn).try_lock_owned() {
-            return Ok(Turn { _guard: guard });
+        self.wait(&self.line.turn, most, until).await.map(|guard| Turn { _guard: guard })
+    }
+
+    /// Waits until this request is the first of its session's clients.
+    pub(super) async fn first(&self, most: usize, until: Instant) -> Result<First, NoTurn> {
+        self.wait(&self.line.first, most, until).await.map(|guard| First { _guard: guard })
+    }
+
+    async fn wait(
+        &self,
+        lock: &Arc<tokio::sync::Mutex<()>>,
+        most: usize,
+        until: Instant,
+    ) -> Result<OwnedMutexGuard<()>, NoTurn> {
+        if let Ok(guard) = Arc::clone(lock).try_lock_owned() {
+            return Ok(guard);
         }
         if self.line.waiting.fetch_add(1, Ordering::Relaxed) >= most {
             self.line.waiting.fetch_sub(1, Ordering::Relaxed);
             return Err(NoTurn::Full);
         }
-        let waiting = Waiting(&self.line.waiting);
-        let turn = timeout_at(until, Arc::clone(&self.line.turn).lock_owned()).await;
-        drop(waiting);
-        turn.map(|guard| Turn { _guard: guard }).map_err(|_| NoTurn::Late)
+        let _waiting = Waiting(&self.line.waiting);
+        timeout_at(until, Arc::clone(lock).lock_owned()).await.map_err(|_| NoTurn::Late)
     }
 
     /// Ends when this process changes the record, counted from this call on.

@@ -29,6 +29,7 @@ mod activity;
 mod arrivals;
 mod at_once;
 mod calls;
+mod claim;
 mod config;
 mod copy;
 mod detached;

@@ -10,6 +10,7 @@ use sha2::Digest as _;
 use tokio::time::Instant;
 
 use super::calls::read;
+use super::claim::Claim;
 use super::enter::{Creates, Entered, Entering, Met};
 use super::{Failure, Node, Outcome};
 use crate::failpoint::reach;
@@ -147,8 +148,8 @@ impl Node {
         let came = Instant::now();
         let until = came + self.config.session_wait;
         let line = self.lines.stand(&call.session);
-        let _turn =
-            line.turn(self.config.max_waiting, until).await.map_err(|_| self.still_busy())?;
+        let claim = Claim::without_seat(Access::Write);
+        self.stand(&claim, &line, until).await.map_err(|_| self.still_busy())?;
         let met = Met::new(came);
         let entering = Entering {
             session: &call.session,
@@ -157,6 +158,7 @@ impl Node {
             token: None,
             creates: Creates::Anywhere,
             met: &met,
+            claim: &claim,
             until,
         };
         let (session, lease) = match self.enter(&entering, &line).await? {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use tokio::time::Instant;
 
+use super::claim::Claim;
 use super::enter::{Entered, Met};
 use super::invoke::{Answer, Call, digest};
 use super::lines::Place as Line;
@@ -29,15 +30,18 @@ impl Node {
         call: Call,
         matched: &Matched,
         line: &Line,
+        claim: &Claim,
         came: Instant,
     ) -> Outcome<Answer> {
         let (until, met) = (came + self.config.session_wait, Met::new(came));
-        let entering = call.entering(until, &met);
-        if let Some(answer) = self.write_at_once(&call, matched, &entering, line).await? {
+        let entering = call.entering(until, &met, claim);
+        if !claim.lacks_seat()
+            && let Some(answer) = self.write_at_once(&call, matched, &entering, line).await?
+        {
             return Ok(answer);
         }
         // Boxed, as all that is rare: what is not takes less room.
-        Box::pin(self.write_with_lease(call, matched, line, (until, &met))).await
+        Box::pin(self.write_with_lease(call, matched, line, claim, (until, &met))).await
     }
 
     /// The request takes the lease, runs, and commits.
@@ -46,9 +50,10 @@ impl Node {
         mut call: Call,
         matched: &Matched,
         line: &Line,
+        claim: &Claim,
         (until, met): (Instant, &Met),
     ) -> Outcome<Answer> {
-        let entering = call.entering(until, met);
+        let entering = call.entering(until, met, claim);
         let (session, lease) = match self.enter(&entering, line).await? {
             Entered::Run { session, lease } => (session, lease),
             Entered::Redirect { to, token } => return Ok(Answer::Redirect { to, token }),

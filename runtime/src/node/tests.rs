@@ -70,6 +70,16 @@ async fn read_slowly((): &(), request: Request, db: &ReadDb) -> Handled<Response
     read(&(), request, db).await
 }
 
+async fn write_slowly((): &(), request: Request, db: &mut EdgeDb) -> Handled<Response> {
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    write(&(), request, db).await
+}
+
+async fn write_with_lease((): &(), request: Request, db: &mut EdgeDb) -> Handled<Response> {
+    tokio::task::yield_now().await;
+    write(&(), request, db).await
+}
+
 async fn send((): &(), request: Request, db: &mut EdgeDb) -> Handled<Response> {
     db.propagate(request.text()?.to_owned(), "country", "log")?;
     Ok(Response::text("sent"))
@@ -81,7 +91,9 @@ async fn take((): &(), message: Propagated, db: &mut EdgeDb) -> Handled<()> {
 
 fn log() -> Function {
     let log = Function::routes(()).on("GET /log", read).on("POST /log", write);
-    log.on("GET /slowly", read_slowly).on("POST /send", send).on_propagate(take).into()
+    let log = log.on("GET /slowly", read_slowly).on("POST /slowly", write_slowly);
+    let log = log.on("POST /with-lease", write_with_lease);
+    log.on("POST /send", send).on_propagate(take).into()
 }
 
 /// Whether a call from one node to another is lost.

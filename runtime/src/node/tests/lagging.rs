@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -17,7 +17,7 @@ use crate::session::{
 use crate::store::memory::MemoryStore;
 use crate::store::{
     BeginRequest, Begun, Commit, Committed, Counts, Durability, Promise, Read, ReadGuard, Resident,
-    Session, SessionStore, Snapshot, Staged, StoreResult, StoreScope, Walked,
+    Session, SessionStore, Snapshot, Staged, StoreError, StoreResult, StoreScope, Walked,
 };
 
 /// A memory store; while its index lags it lists no session. A page of a copy takes so many
@@ -28,6 +28,9 @@ pub(super) struct Lagging {
     lags: AtomicBool,
     copy_takes: AtomicU64,
     held: Mutex<Option<oneshot::Receiver<()>>>,
+    restarted: AtomicBool,
+    looks: AtomicUsize,
+    recoveries: AtomicUsize,
 }
 
 impl Lagging {
@@ -37,6 +40,9 @@ impl Lagging {
             lags: AtomicBool::new(false),
             copy_takes: AtomicU64::new(0),
             held: Mutex::default(),
+            restarted: AtomicBool::new(false),
+            looks: AtomicUsize::new(0),
+            recoveries: AtomicUsize::new(0),
         }
     }
 
@@ -50,6 +56,21 @@ impl Lagging {
     /// The index lags from now on, until it is mended.
     pub(super) fn lags(&self) {
         self.lags.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it was restarted, for whoever looks at a session.
+    pub(super) fn restarted(&self, restarted: bool) {
+        self.restarted.store(restarted, Ordering::Relaxed);
+    }
+
+    /// How often somebody looked at a session.
+    pub(super) fn looks(&self) -> usize {
+        self.looks.load(Ordering::Relaxed)
+    }
+
+    /// How often somebody recovered it.
+    pub(super) fn recoveries(&self) -> usize {
+        self.recoveries.load(Ordering::Relaxed)
     }
 
     /// A page of a copy takes so many milliseconds from now on.
@@ -88,6 +109,19 @@ store! {
                 let _ = held.await;
             }
             self.memory.begin(session, request).await
+        }
+
+        async fn snapshot(&self, session: &SessionId) -> StoreResult<Snapshot> {
+            self.looks.fetch_add(1, Ordering::Relaxed);
+            match self.restarted.load(Ordering::Relaxed) {
+                true => Err(StoreError::Restarted),
+                false => self.memory.snapshot(session).await,
+            }
+        }
+
+        async fn recover_restart(&self) -> StoreResult<()> {
+            self.recoveries.fetch_add(1, Ordering::Relaxed);
+            self.memory.recover_restart().await
         }
 
         async fn residents(
@@ -142,7 +176,6 @@ store! {
     fn renew(session: &SessionId, lease: LeaseId, ttl: Duration) -> bool;
     fn remembered(session: &SessionId, request: &RequestId) -> Option<WindowEntry>;
     fn read(session: &SessionId, guard: &ReadGuard, read: &Read) -> Option<FieldMap>;
-    fn snapshot(session: &SessionId) -> Snapshot;
     fn step(session: &SessionId, event: &Event, durability: Durability) -> Result<Reply, Refusal>;
     fn export(session: &SessionId, nonce: Nonce, cursor: Option<&str>) -> Result<Page, Refusal>;
     fn stage(session: &SessionId, nonce: Nonce, page: &Page) -> Staged;
@@ -152,7 +185,6 @@ store! {
     fn pending(limit: usize) -> Vec<SessionId>;
     fn old_pointers(before: Millis, limit: usize) -> Vec<SessionId>;
     fn now() -> Millis;
-    fn recover_restart() -> ();
     fn slots(sessions: &[SessionId]) -> Vec<Slot>;
     fn walk(cursor: Option<String>) -> Walked;
     fn on_disk() -> ();
