@@ -6,11 +6,21 @@ const page = document.body.dataset.page;
 const connection = document.getElementById("connection");
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
 
+// What the reader decides: whether something is open, and what is chosen.
+const readers = new Set(["open", "selected"]);
+
+// A copy for this page; what it says is chosen counts only on a page that is new.
+function copy(node) {
+  const it = document.importNode(node, true);
+  if (it.nodeName === "OPTION") it.removeAttribute("selected");
+  return it;
+}
+
 // Makes `old` what `now` is and keeps whatever is the same, so that focus, selection and
 // scrolling stay where they are.
 function morph(old, now) {
   if (old.nodeType !== now.nodeType || old.nodeName !== now.nodeName) {
-    old.replaceWith(document.importNode(now, true));
+    old.replaceWith(copy(now));
     return;
   }
   if (old.nodeType !== Node.ELEMENT_NODE) {
@@ -18,11 +28,10 @@ function morph(old, now) {
     return;
   }
   for (const { name } of [...old.attributes]) {
-    // Whether something is open is the reader's business.
-    if (!now.hasAttribute(name) && name !== "open") old.removeAttribute(name);
+    if (!now.hasAttribute(name) && !readers.has(name)) old.removeAttribute(name);
   }
   for (const { name, value } of now.attributes) {
-    if (old.getAttribute(name) !== value) old.setAttribute(name, value);
+    if (old.getAttribute(name) !== value && !readers.has(name)) old.setAttribute(name, value);
   }
   const key = (node) => node.dataset?.key || node.id;
   const known = new Map([...old.children].filter(key).map((child) => [key(child), child]));
@@ -42,11 +51,11 @@ function morph(old, now) {
         at = same;
       }
     } else if (!same && at && key(at) && key(at) !== key(child)) {
-      at = old.insertBefore(document.importNode(child, true), at).nextSibling;
+      at = old.insertBefore(copy(child), at).nextSibling;
       continue;
     }
     if (!at) {
-      old.append(document.importNode(child, true));
+      old.append(copy(child));
       continue;
     }
     const next = at.nextSibling;

@@ -34,11 +34,10 @@ pub(super) fn of_node(shown: Shown<'_>, node: &NodeView) -> Markup {
                 label for=(select) { "Function" }
                 select id=(select) name="function" {
                     @for function in &node.functions {
-                        option value=(function.name) selected[Some(&function.name) == busiest] {
-                            (function.name)
-                        }
+                        option data-key=(function.name) value=(function.name)
+                            selected[Some(&function.name) == busiest] { (function.name) }
                     }
-                    option value=(ALL) { "all functions" }
+                    option data-key=(ALL) value=(ALL) { "all functions" }
                 }
                 div.buttons {
                     (button("offload", "Offload", &format!("Offload a session from {name}")))

@@ -2,6 +2,7 @@
 
 use super::testing::{NASTY, view};
 use super::*;
+use crate::watch::view::{FunctionView, SessionView};
 
 const OPERATOR: Viewer = Viewer { operator: true, may_sign_in: true };
 const GUEST: Viewer = Viewer { operator: false, may_sign_in: true };
@@ -52,6 +53,41 @@ fn an_operator_sees_ids_and_acts() {
     assert!(!html.contains("Act on italy") && !html.contains("Act on milan"), "{html}");
     let node = shown(&pages()[1], OPERATOR);
     assert!(node.contains("aria-label=\"Offload session ada from navigli\""), "{node}");
+}
+
+#[test]
+fn a_function_in_the_form_keeps_its_place() {
+    let html = shown(&Page::Tree, OPERATOR);
+    let form = html.split_once("<select").unwrap().1.split_once("</select>").unwrap().0;
+    for function in ["cart", "*"] {
+        assert!(form.contains(&format!("<option data-key=\"{function}\"")), "{form}");
+    }
+}
+
+#[test]
+fn a_quiet_functions_session_is_shown_beside_many_of_another() {
+    let mut view = view();
+    let navigli = view.nodes.iter_mut().find(|node| node.name.as_str() == "navigli").unwrap();
+    let cart = &mut navigli.functions[0];
+    let of = |session: &SessionView, id: &str| SessionView {
+        id: id.parse().unwrap(),
+        hash: hash(id),
+        ..session.clone()
+    };
+    let ada = cart.listed.as_ref().unwrap()[0].clone();
+    let many = (0..20).map(|number| of(&ada, &format!("cart-{number:02}"))).collect();
+    let zebra = FunctionView {
+        name: "zebra".parse().unwrap(),
+        listed: Some(vec![of(&ada, "quiet")]),
+        ..cart.clone()
+    };
+    cart.listed = Some(many);
+    navigli.functions.push(zebra);
+    navigli.load.sessions = Some(21);
+    let html =
+        document(Shown { page: &Page::Tree, view: &view, viewer: OPERATOR, words: None }, None);
+    assert!(html.contains(">quiet</a>") && html.contains(">cart-10</a>"), "{html}");
+    assert!(!html.contains(">cart-11</a>") && html.contains("9 more"), "{html}");
 }
 
 #[test]

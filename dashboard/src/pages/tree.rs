@@ -162,19 +162,21 @@ pub(super) fn badges(node: &NodeView) -> Markup {
 fn sessions(shown: Shown<'_>, node: &NodeView) -> Markup {
     let listed = node.functions.iter().flat_map(|function| {
         let sessions = function.listed.iter().flatten();
-        sessions.map(move |session| (&function.name, session))
+        sessions.enumerate().map(move |(turn, session)| (turn, &function.name, session))
     });
     let mut listed: Vec<_> = listed.collect();
     let more = node.load.sessions.unwrap_or(0).saturating_sub(listed.len().min(SESSIONS) as u64);
+    // Of each function one, then of each another: a busy one leaves room for the others.
+    listed.sort_by_key(|(turn, ..)| *turn);
     listed.truncate(SESSIONS);
     // In an order that stays.
-    listed.sort_by_key(|(function, session)| {
+    listed.sort_by_key(|(_, function, session)| {
         (*function, shown.viewer.name(&session.id, &session.hash))
     });
     html! {
         @if !listed.is_empty() {
             ul.sessions data-key="sessions" aria-label={ "Sessions at " (node.name) } {
-                @for (function, session) in &listed {
+                @for (_, function, session) in &listed {
                     li data-key={ "at-" (function) "-" (session.hash) }
                         data-session={ (function) "/" (session.hash) }
                         data-new[session.arrived_ms.is_some_and(|ago| ago < 10_000)] {

@@ -20,7 +20,7 @@ const AT_ONCE: usize = 32;
 const MOVES: usize = 64;
 const ALL_MOVES: usize = 256;
 /// So many decisions of an oracle are asked for.
-const DECISIONS: usize = 64;
+pub(super) const DECISIONS: usize = 64;
 /// A larger answer of an oracle is not read, in bytes.
 const LARGEST_ANSWER: usize = 4 << 20;
 

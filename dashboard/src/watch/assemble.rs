@@ -8,6 +8,7 @@ use funicular::session::{FunctionName, NodeName};
 use funicular::topology::{Node, Topology};
 
 use super::answers::{DecisionSaid, FunctionAnswer, NodeAnswer, OracleSaid};
+use super::ask::DECISIONS as TOLD;
 use super::view::{
     Cause, DecisionView, Event, FunctionView, Load, MoveView, Moving, NodeView, OracleView, Reach,
     SessionView, SignalView, StandView, Takes, View, What,
@@ -20,6 +21,9 @@ const RACE: u64 = 200;
 /// A decision is carried out within this time, in milliseconds, or differs by that much from
 /// this machine's clock.
 const BETWEEN: u64 = 60_000;
+/// A replica that has not answered for so long, while others of its function did, has ended,
+/// in milliseconds.
+const REPLICA: u64 = 3_600_000;
 /// Shorter times say little about a rate, in milliseconds.
 const SHORT: u64 = 500;
 
@@ -28,8 +32,8 @@ pub struct Memory {
     topology: Arc<Topology>,
     watched: BTreeSet<NodeName>,
     nodes: BTreeMap<NodeName, Known>,
-    /// The number of the next arrival, by replica.
-    arrivals: BTreeMap<(NodeName, FunctionName, String), u64>,
+    /// By replica.
+    arrivals: BTreeMap<(NodeName, FunctionName), BTreeMap<String, Arrivals>>,
     moves: VecDeque<MoveView>,
     moves_seen: u64,
     moves_missed: u64,
@@ -48,12 +52,17 @@ struct Known {
     asked_ms: Option<u64>,
     functions: BTreeMap<FunctionName, KnownFunction>,
     oracle: OracleView,
+    /// What its oracle decided before this may not all have been told.
+    untold_ms: Option<u64>,
 }
 
 impl Known {
-    /// Whether its oracle has told everything that it had decided by then.
+    /// Whether its oracle has told everything that it had decided by then, as far as that may
+    /// have led to a move of then.
     fn had_decided(&self, at_ms: u64) -> bool {
-        self.oracle.reach.answers() && self.asked_ms.is_some_and(|asked| asked >= at_ms)
+        self.oracle.reach.answers()
+            && self.asked_ms.is_some_and(|asked| asked >= at_ms)
+            && self.untold_ms.is_none_or(|untold| untold + BETWEEN <= at_ms)
     }
 }
 
@@ -62,6 +71,16 @@ struct KnownFunction {
     reach: Reach,
     status: Option<NodeStatus>,
     listing: Option<Listing>,
+    /// When it first answered: what was before that is no news.
+    heard_ms: Option<u64>,
+}
+
+/// What a replica has told of the sessions that came to it.
+struct Arrivals {
+    /// The number of the next one.
+    next: u64,
+    /// When the replica last answered.
+    told_ms: u64,
 }
 
 struct Listing {
@@ -143,13 +162,15 @@ impl Memory {
         let Some(known) = self.nodes.get_mut(node) else { return };
         let name = answer.function;
         let known = known.functions.entry(name.clone()).or_default();
-        let first = known.reach == Reach::NotAsked;
         known.reach = turned(&known.reach, at_ms, answer.status.as_ref().err());
         let Ok(status) = answer.status else {
             (known.status, known.listing) = (None, None);
             return;
         };
-        if answer.sessions > 0 {
+        if status.store != "ok" {
+            // It lists none then, and knows of none.
+            known.listing = None;
+        } else if answer.sessions > 0 {
             let rate = |requests| status.activity.and_then(|all| rate(requests, all));
             let sessions = status.listed.iter().map(|session| SessionView {
                 id: session.session.clone(),
@@ -169,10 +190,26 @@ impl Memory {
         let moved = status.moved.clone();
         let replica = status.replica.clone();
         known.status = Some(*status);
+        let heard_ms = *known.heard_ms.get_or_insert(at_ms);
         // The earliest first.
         for moved in moved.into_iter().flatten().rev() {
-            self.take_move(node, &name, &replica, at_ms, &moved, first);
+            self.take_move(node, &name, &replica, at_ms, &moved, heard_ms);
         }
+        self.forget_replicas(node, name, &replica, at_ms);
+    }
+
+    #[cfg(test)]
+    pub(super) fn replicas(&self) -> usize {
+        self.arrivals.values().map(BTreeMap::len).sum()
+    }
+
+    /// A replica that ended never answers again.
+    fn forget_replicas(&mut self, node: &NodeName, name: FunctionName, told: &str, at_ms: u64) {
+        let Some(replicas) = self.arrivals.get_mut(&(node.clone(), name)) else { return };
+        if let Some(arrivals) = replicas.get_mut(told) {
+            arrivals.told_ms = at_ms;
+        }
+        replicas.retain(|_, arrivals| arrivals.told_ms + REPLICA > at_ms);
     }
 
     fn take_move(
@@ -182,16 +219,16 @@ impl Memory {
         replica: &str,
         at_ms: u64,
         moved: &MovedStatus,
-        first: bool,
+        heard_ms: u64,
     ) {
-        let key = (to.clone(), function.clone(), replica.to_owned());
-        let next = self.arrivals.get(&key).copied();
+        let replicas = self.arrivals.entry((to.clone(), function.clone())).or_default();
+        let next = replicas.get(replica).map(|arrivals| arrivals.next);
         if next.is_some_and(|next| moved.number < next) {
             return;
         }
         // What was before we looked is no loss.
         self.moves_missed += next.map_or(0, |next| moved.number - next);
-        self.arrivals.insert(key, moved.number + 1);
+        replicas.insert(replica.to_owned(), Arrivals { next: moved.number + 1, told_ms: at_ms });
         let hash = moved.session.log_hash();
         let seen = MoveView {
             number: self.moves_seen,
@@ -211,7 +248,7 @@ impl Memory {
         };
         self.moves_seen += 1;
         self.relocate(&seen);
-        if !first {
+        if seen.at_ms >= heard_ms {
             let (function, from, to) = (function.clone(), moved.from.clone(), to.clone());
             self.happened(at_ms, What::Moved { function, session: hash, from, to });
         }
@@ -280,6 +317,13 @@ impl Memory {
                 known.oracle = oracle_view(reach, &said);
                 // The earliest first; nothing is news that was decided before we looked.
                 let first = !self.decided.contains_key(node);
+                let before = self.decided.get(node);
+                let goes_on = said.decisions.iter().any(|decision| {
+                    before.is_some_and(|told| told.contains_key(&(decision.id, decision.time_ms)))
+                });
+                if !goes_on && said.decisions.len() >= TOLD {
+                    known.untold_ms = said.decisions.last().map(|earliest| earliest.time_ms);
+                }
                 let mut told = BTreeMap::new();
                 for decision in said.decisions.iter().rev() {
                     let number = self.take_decision(node, decision, at_ms, first);

@@ -39,6 +39,7 @@ use funicular::peers::operator::OperatorClient;
 use funicular::session::{FunctionName, NodeName};
 use funicular::topology::{Node, Topology};
 use parking_lot::Mutex;
+use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -56,6 +57,9 @@ pub const DECISIONS: usize = 256;
 pub const EVENTS: usize = 64;
 /// So many sessions of a function are listed unless said.
 pub const SESSIONS: usize = 64;
+
+/// A node is not asked more often than this, however many want to know.
+const LEAST: Duration = Duration::from_millis(100);
 
 /// A question to an oracle in this process.
 pub type AskHere = Arc<dyn Fn() -> Option<OracleSaid> + Send + Sync>;
@@ -156,6 +160,15 @@ impl Shared {
             false => self.pace.idle_every,
         }
     }
+
+    /// Leaves alone a node that was asked at `asked`, until it is due or somebody wants to know.
+    async fn rest(&self, asked: Instant, woken: Notified<'_>) {
+        tokio::select! {
+            () = tokio::time::sleep(self.pause()) => {}
+            () = woken => {}
+        }
+        tokio::time::sleep_until(asked + LEAST).await;
+    }
 }
 
 impl Watcher {
@@ -222,14 +235,11 @@ impl Watcher {
 async fn ask_forever(mut asking: Asking, shared: &Shared, tell: &mpsc::Sender<NodeAnswer>) {
     loop {
         // Made before the question: a call to wake that comes meanwhile is not lost.
-        let woken = shared.wake.notified();
+        let (woken, asked) = (shared.wake.notified(), Instant::now());
         if tell.send(asking.ask(&shared.pace).await).await.is_err() {
             return;
         }
-        tokio::select! {
-            () = tokio::time::sleep(shared.pause()) => {}
-            () = woken => {}
-        }
+        shared.rest(asked, woken).await;
     }
 }
 

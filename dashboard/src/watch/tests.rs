@@ -6,11 +6,15 @@ use std::sync::Arc;
 use funicular::peers::messages::NodeStatus;
 use funicular::session::{FunctionName, NodeName, SessionId};
 use funicular::topology::Topology;
+use parking_lot::Mutex;
 use serde_json::{Value, json};
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 
 use super::answers::{FunctionAnswer, NodeAnswer, OracleSaid};
 use super::assemble::Memory;
 use super::view::{Cause, Load, Reach, Takes, View, What};
+use super::{LEAST, Pace, Shared};
 
 const TREE: &str = "
 levels: [country, city, district]
@@ -173,6 +177,19 @@ fn what_is_unknown_is_not_zero() {
 }
 
 #[test]
+fn while_a_store_does_not_answer_its_sessions_are_unknown_and_its_node_answers() {
+    let mut memory = memory();
+    memory.take(says("milan", 1, json!({"sessions": 1, "listed": [session("a", 100)]})));
+    memory.take(says("milan", 2, json!({"store": "the store does not answer", "listed": []})));
+    let view = memory.view(2);
+    let milan = view.node(&name("milan")).unwrap();
+    assert_eq!((&milan.reach, &milan.functions[0].listed), (&Reach::Answers, &None));
+    assert!(view.events.is_empty());
+    memory.take(says("milan", 3, json!({"sessions": 1, "listed": [session("a", 100)]})));
+    assert_eq!(sessions_at(&memory.view(3), "milan"), ["a"]);
+}
+
+#[test]
 fn a_node_that_falls_silent_is_unknown_since_then_and_that_is_news() {
     let mut memory = memory();
     memory.take(says("milan", 10, json!({"sessions": 1, "listed": [session("a", 1)]})));
@@ -255,6 +272,42 @@ fn what_was_before_we_looked_is_history_and_no_news() {
 }
 
 #[test]
+fn nor_is_what_was_before_a_node_or_a_replica_first_answered() {
+    let mut memory = memory();
+    let mut silent = says("milan", 1000, json!({}));
+    for function in silent.functions.iter_mut().flatten() {
+        function.status = Err("connection refused".to_owned());
+    }
+    memory.take(silent);
+    memory.take(says("milan", 9000, json!({"moved": [came(7, "a", "navigli", 10)]})));
+    // Another replica, whose last move was before, and one that came since.
+    let moved = json!([came(1, "c", "navigli", 100), came(0, "b", "navigli", 5000)]);
+    memory.take(says("milan", 9200, json!({"replica": "r2", "moved": moved})));
+    let view = memory.view(9200);
+    let news: Vec<_> = view.events.iter().map(|event| &event.what).collect();
+    assert!(
+        matches!(news[..], [What::Moved { session, .. }, What::Back { .. }] if *session == hash("c")),
+        "{news:?}"
+    );
+    assert_eq!(view.moves.len(), 3);
+}
+
+#[test]
+fn a_replica_that_ended_is_forgotten_once_another_has_answered_for_long() {
+    const HOUR: u64 = 3_600_000;
+    let mut memory = memory();
+    let say =
+        |replica: &str, id: &str| json!({"replica": replica, "moved": [came(0, id, "navigli", 0)]});
+    memory.take(says("milan", 1, say("r1", "a")));
+    // Nobody answered in between.
+    memory.take(says("milan", 2 * HOUR, say("r1", "a")));
+    memory.take(says("milan", 2 * HOUR + 1, say("r2", "b")));
+    assert_eq!((memory.view(0).moves.len(), memory.replicas()), (2, 2));
+    memory.take(says("milan", 3 * HOUR, say("r2", "b")));
+    assert_eq!((memory.view(0).moves.len(), memory.replicas()), (2, 1));
+}
+
+#[test]
 fn moves_that_came_too_quickly_are_counted_as_missed_and_a_restart_is_none() {
     let mut memory = memory();
     memory.take(says("milan", 1, json!({"moved": [came(0, "a", "navigli", 0)]})));
@@ -291,6 +344,35 @@ fn a_move_says_who_asked_for_it_once_that_is_known() {
     let drain = json!({"drain": {"state": "moving", "moved": 1, "left": 0, "failing": 0}});
     memory.take(says("navigli", 400, drain));
     assert_eq!(cause(&mut memory, "b"), Cause::Drain);
+}
+
+#[test]
+fn a_move_is_no_operators_where_decisions_may_be_untold() {
+    let decided = |from: u64, time_ms: u64| -> Vec<Value> {
+        (from..from + 64).rev().map(|id| decision(id, time_ms + id, "x", "done")).collect()
+    };
+    let mut memory = memory();
+    let mut say = |at: u64, decisions: Vec<Value>| {
+        let said = oracle(&Value::Array(decisions));
+        memory.take(with_oracle(says("navigli", at, json!({})), said));
+        let moved = json!({"moved": [came(0, "a", "navigli", at - 100_500)]});
+        memory.take(says("milan", at, moved));
+        memory.view(at).moves[0].cause.clone()
+    };
+    // The move is at 100,500. All 64 are new: which were before them?
+    assert_eq!(say(100_600, decided(0, 100_400)), Cause::Unknown);
+    // They go on where they ended, which does not tell what was before.
+    assert_eq!(say(100_700, decided(1, 100_400)), Cause::Unknown);
+}
+
+#[test]
+fn a_move_is_an_operators_where_all_decisions_of_its_time_are_told() {
+    let mut memory = memory();
+    let decided = (0..64).rev().map(|id| decision(id, 1000 + id, "x", "done")).collect();
+    let said = oracle(&Value::Array(decided));
+    memory.take(with_oracle(says("navigli", 100_600, json!({})), said));
+    memory.take(says("milan", 100_600, json!({"moved": [came(0, "a", "navigli", 100)]})));
+    assert_eq!(memory.view(100_600).moves[0].cause, Cause::Operator);
 }
 
 #[test]
@@ -337,4 +419,31 @@ fn a_view_is_data_that_can_be_written_and_read() {
     let view = memory.view(2);
     let text = serde_json::to_string(&view).unwrap();
     assert_eq!(serde_json::from_str::<View>(&text).unwrap(), view);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_makes_a_node_be_asked_all_the_time() {
+    let shared = Shared {
+        views: watch::channel(Arc::new(View::default())).0,
+        glanced: Mutex::new(None),
+        wake: Notify::new(),
+        pace: Pace::default(),
+    };
+    let began = Instant::now();
+    for _ in 0..10 {
+        let (woken, asked) = (shared.wake.notified(), Instant::now());
+        shared.wake.notify_waiters();
+        shared.rest(asked, woken).await;
+    }
+    assert_eq!(began.elapsed(), LEAST * 10);
+    // One that took its time to answer is asked again at once.
+    let (woken, asked) = (shared.wake.notified(), Instant::now());
+    tokio::time::advance(LEAST * 2).await;
+    shared.wake.notify_waiters();
+    shared.rest(asked, woken).await;
+    assert_eq!(asked.elapsed(), LEAST * 2);
+    // And left alone while nobody looks.
+    let asked = Instant::now();
+    shared.rest(asked, shared.wake.notified()).await;
+    assert_eq!(asked.elapsed(), Pace::default().idle_every);
 }

@@ -83,7 +83,7 @@ impl Telling {
     }
 
     async fn look(&mut self, view: &View) {
-        let viewer = self.inner.viewer(&self.headers);
+        let viewer = self.inner.onlooker(&self.headers);
         let words = self.inner.words(&self.page, view, viewer).await;
         let shown =
             Shown { page: &self.page, view, viewer, words: words.as_deref().map(Vec::as_slice) };

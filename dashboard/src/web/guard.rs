@@ -10,7 +10,8 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
                       frame-ancestors 'none'";
 
 /// Whether a request names this machine by an address or as `localhost`. A page from elsewhere
-/// that has its own name resolved to 127.0.0.1 (DNS rebinding) sends that name.
+/// that has its own name resolved to 127.0.0.1 (DNS rebinding) sends that name. Asked only where it
+/// is served on loopback: in a pod that a port is forwarded to, every name is taken.
 pub(super) fn names_this_machine(headers: &HeaderMap) -> bool {
     let Some(host) = text(headers, header::HOST) else { return false };
     let name = match host.strip_prefix('[') {

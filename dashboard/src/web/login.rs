@@ -108,6 +108,14 @@ impl Logins {
         self.with(headers, |_| ()).is_some()
     }
 
+    /// The same, for a page that is open anyway: that is no use of the login.
+    pub(super) fn is_still_operator(&self, headers: &HeaderMap) -> bool {
+        let Some(token) = self.token(headers) else { return false };
+        let mut state = self.state.lock();
+        state.forget_old(Instant::now());
+        state.open.contains_key(token)
+    }
+
     /// Keeps what became of something until the next page is shown.
     pub(super) fn leave(&self, headers: &HeaderMap, notice: Notice) {
         self.with(headers, |login| login.notice = Some(notice));
@@ -205,6 +213,19 @@ mod tests {
         let cookie = sends(&logins.open(KEY).unwrap());
         tokio::time::advance(UNUSED).await;
         assert!(!logins.is_operator(&cookie));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn g8_a_forgotten_page_keeps_no_login() {
+        let logins = logins();
+        let cookie = sends(&logins.open(KEY).unwrap());
+        for _ in 0..9 {
+            tokio::time::advance(UNUSED / 10).await;
+            assert!(logins.is_still_operator(&cookie));
+        }
+        tokio::time::advance(UNUSED / 10).await;
+        assert!(!logins.is_still_operator(&cookie) && !logins.is_operator(&cookie));
+        assert!(!logins.is_still_operator(&HeaderMap::new()));
     }
 
     #[tokio::test(start_paused = true)]

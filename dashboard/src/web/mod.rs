@@ -89,7 +89,7 @@ struct Inner {
     loopback: bool,
     stop: CancellationToken,
     looking: Arc<Semaphore>,
-    acting: Semaphore,
+    acting: Arc<Semaphore>,
     asked: Mutex<Asked>,
 }
 
@@ -104,7 +104,7 @@ pub fn router(settings: Settings) -> Router {
         loopback,
         stop,
         looking: Arc::new(Semaphore::new(LOOKING)),
-        acting: Semaphore::new(ACTING),
+        acting: Arc::new(Semaphore::new(ACTING)),
         asked: Mutex::default(),
     });
     Router::new()
@@ -224,6 +224,12 @@ impl Inner {
         Viewer { operator: self.logins.is_operator(headers), may_sign_in: self.logins.possible() }
     }
 
+    /// Who looks at a page that is open.
+    fn onlooker(&self, headers: &HeaderMap) -> Viewer {
+        let operator = self.logins.is_still_operator(headers);
+        Viewer { operator, may_sign_in: self.logins.possible() }
+    }
+
     async fn show(
         &self,
         status: StatusCode,
@@ -239,7 +245,11 @@ impl Inner {
         (status, [(header::CONTENT_TYPE, "text/html; charset=utf-8")], html).into_response()
     }
 
-    async fn act(&self, headers: &HeaderMap, form: &[(String, String)]) -> (StatusCode, Notice) {
+    async fn act(
+        self: &Arc<Self>,
+        headers: &HeaderMap,
+        form: &[(String, String)],
+    ) -> (StatusCode, Notice) {
         let failed = |status, text: &str| (status, Notice { good: false, text: text.to_owned() });
         if !self.logins.is_operator(headers) {
             let text = "Sign in with the operators' key first; nothing was done.";
@@ -252,19 +262,29 @@ impl Inner {
                 return failed(StatusCode::UNPROCESSABLE_ENTITY, &text);
             }
         };
-        let Some(node) = self.nodes.get(&wish.node) else {
+        let Some(node) = self.nodes.get(&wish.node).cloned() else {
             return failed(StatusCode::NOT_FOUND, "Nothing was done: there is no such node.");
         };
-        let Ok(_place) = self.acting.try_acquire() else {
+        let Ok(place) = Arc::clone(&self.acting).try_acquire_owned() else {
             let text = "Nothing was done: too much is under way; try again.";
             return failed(StatusCode::TOO_MANY_REQUESTS, text);
         };
-        let notice = wish.perform(&self.client, node).await;
-        tracing::info!(
-            node = %wish.node, action = ?wish.action, good = notice.good,
-            session = wish.session.map(|id| id.log_hash()).unwrap_or_default(),
-            "an operator acted at the dashboard"
-        );
+        // Once begun it is done to its end and logged, whether or not the browser waits for it.
+        let inner = Arc::clone(self);
+        let doing = tokio::spawn(async move {
+            let _place = place;
+            let notice = wish.perform(&inner.client, &node).await;
+            tracing::info!(
+                node = %wish.node, action = ?wish.action, good = notice.good,
+                session = wish.session.map(|id| id.log_hash()).unwrap_or_default(),
+                "an operator acted at the dashboard"
+            );
+            notice
+        });
+        let Ok(notice) = doing.await else {
+            let text = "What became of it is not known: look where things are.";
+            return failed(StatusCode::INTERNAL_SERVER_ERROR, text);
+        };
         let status = if notice.good { StatusCode::OK } else { StatusCode::BAD_GATEWAY };
         (status, notice)
     }

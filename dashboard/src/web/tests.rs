@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use axum::Router;
 use funicular::http::signature::Keys;
+use funicular::session::FunctionName;
 use funicular::topology::Topology;
 use reqwest::header::HeaderMap as Received;
 use serde_json::Value;
+use tokio::sync::{Notify, mpsc};
 
 use super::*;
 use crate::watch::{PATIENCE as SHORT, Settings as Watch};
@@ -49,9 +51,14 @@ async fn serve(router: impl FnOnce(u16) -> Router) -> SocketAddr {
 
 impl Site {
     async fn open() -> Self {
-        let tree = "{levels: [a], root: {name: italy, gateway: 'http://127.0.0.1:1'}}";
-        let topology = Arc::new(Topology::parse(tree).unwrap());
-        let watch = Watch::whole_tree(client(), topology);
+        Self::open_at("http://127.0.0.1:1", None).await
+    }
+
+    /// Its node has this gateway, and these functions if they are named.
+    async fn open_at(gateway: &str, functions: Option<Vec<FunctionName>>) -> Self {
+        let tree = format!("{{levels: [a], root: {{name: italy, gateway: '{gateway}'}}}}");
+        let topology = Arc::new(Topology::parse(&tree).unwrap());
+        let watch = Watch { functions, ..Watch::whole_tree(client(), topology) };
         let stop = CancellationToken::new();
         let watcher = Watcher::start(&watch, &stop);
         let settings = |port| Settings {
@@ -229,4 +236,35 @@ async fn what_changes_is_told_to_who_looks() {
     let data = text.lines().find_map(|line| line.strip_prefix("data: ")).unwrap();
     let fragments: Value = serde_json::from_str(data).unwrap();
     assert!(fragments["tree"].as_str().unwrap().starts_with("<section"), "{fragments}");
+}
+
+#[tokio::test]
+async fn what_was_begun_is_done_though_the_browser_goes_away() {
+    let (tell, mut told) = mpsc::unbounded_channel();
+    let answer = Arc::new(Notify::new());
+    let waits = Arc::clone(&answer);
+    // Functions that say nothing of themselves and answer an operator only when they are let.
+    let functions = move |uri: Uri| async move {
+        if uri.path().ends_with("/drain") {
+            tell.send(uri.path().to_owned()).unwrap();
+            waits.notified().await;
+        }
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    let gateway = serve(|_| Router::new().fallback(functions)).await;
+    let names = ["cart", "cdn"].map(|name| name.parse().unwrap()).to_vec();
+    let site = Site::open_at(&format!("http://{gateway}"), Some(names)).await;
+    let cookie = site.sign_in().await;
+    let page = site.get("/", &[("cookie", &cookie)]).await.body;
+    assert!(page.contains("1 node"), "{page}");
+    let form = "action=drain&node=italy&function=*&back=/";
+    let headers = [("cookie", cookie.as_str())];
+    tokio::select! {
+        answer = site.post("/act", form, &headers) => panic!("{}", answer.body),
+        first = told.recv() => assert_eq!(first.unwrap(), "/function/cart/_/drain"),
+    }
+    answer.notify_one();
+    let second = tokio::time::timeout(Duration::from_secs(20), told.recv()).await;
+    assert_eq!(second.expect("it is done to its end").unwrap(), "/function/cdn/_/drain");
+    answer.notify_one();
 }

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use super::{Node, Outcome};
-use crate::peers::messages::{MovedStatus, NodeStatus, SessionStatus};
+use crate::peers::messages::{MovedStatus, NodeStatus, SessionStatus, StatusCall};
 use crate::session::{Millis, NodeName, Record, SessionId};
 use crate::store::Resident;
 
@@ -13,7 +13,20 @@ const HOT_SHARE: usize = 4;
 const MOST: usize = 1024;
 
 impl Node {
-    /// What `/_/status` answers.
+    /// How this node is, with what else is wanted. While its store does not answer, that is
+    /// what there is to say: no session is listed.
+    pub(crate) async fn told(&self, wanted: &StatusCall) -> Outcome<NodeStatus> {
+        let mut status = self.status().await;
+        status.listed = match self.listed(wanted.below.as_ref(), wanted.max_sessions).await {
+            Ok(listed) => listed,
+            Err(_) if status.store != "ok" => Vec::new(),
+            Err(failure) => return Err(failure),
+        };
+        status.moved = self.moved(wanted.max_moves);
+        Ok(status)
+    }
+
+    /// What `/_/status` answers if nothing else is wanted.
     pub async fn status(&self) -> NodeStatus {
         let counts = self.store.counts().await;
         // The count may lag; what is really in doubt is looked up.
@@ -62,7 +75,7 @@ impl Node {
 
     /// The last sessions that came to this process by a move, the latest first; `None` if none
     /// is wanted.
-    pub(crate) fn moved(&self, most: usize) -> Option<Vec<MovedStatus>> {
+    fn moved(&self, most: usize) -> Option<Vec<MovedStatus>> {
         (most > 0).then(|| self.arrivals.last(most))
     }
 

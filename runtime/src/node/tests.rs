@@ -21,7 +21,7 @@ use parking_lot::Mutex;
 use super::{Answer, Call, Failure, Node, NodeConfig, Offload, Outcome, Parts, ThisMachine};
 use crate::edge_db::{EdgeDb, ReadDb};
 use crate::function::{Function, Propagated, Request, Response, Result as Handled};
-use crate::peers::messages::{DrainAction, DrainState, MigrateCall, Phase};
+use crate::peers::messages::{DrainAction, DrainState, MigrateCall, Phase, StatusCall};
 use crate::peers::{PeerAnswer, PeerCall, PeerError, Peers};
 use crate::protocol::{Event, Refusal};
 use crate::session::{
@@ -460,6 +460,19 @@ async fn g2_a_drain_finds_a_session_that_its_index_has_not_listed_for_ten_second
     tree.write("navigli", "one").await;
     tokio::time::sleep(Duration::from_secs(12)).await;
     assert_eq!(tree.read("navigli").await, ("one".to_owned(), "milan".to_owned()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_status_is_told_without_sessions_while_the_store_does_not_answer() {
+    let tree = Tree::start(|_| {});
+    tree.write("navigli", "one").await;
+    let wanted = StatusCall { max_sessions: 10, max_moves: 10, below: None };
+    let told = tree.node("navigli").told(&wanted).await.unwrap();
+    assert_eq!((told.store.as_str(), told.listed.len()), ("ok", 1));
+    tree.stores[&name("navigli")].falls_silent();
+    let told = tree.node("navigli").told(&wanted).await.unwrap();
+    assert_eq!(told.store, "the store does not answer: it is silent");
+    assert!(told.listed.is_empty() && told.moved.is_some());
 }
 
 #[tokio::test(start_paused = true)]

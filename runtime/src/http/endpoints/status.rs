@@ -6,9 +6,7 @@ use crate::peers::messages::StatusCall;
 
 pub(super) async fn handle(call: &Signed<'_>) -> Answered {
     let wanted: StatusCall = call.content()?;
-    let mut status = call.node.status().await;
-    status.listed = call.node.listed(wanted.below.as_ref(), wanted.max_sessions).await?;
-    status.moved = call.node.moved(wanted.max_moves);
+    let mut status = call.node.told(&wanted).await?;
     status.peer_keys = call.keys.ids(Role::Peer);
     Ok(Reply::ok(&status))
 }

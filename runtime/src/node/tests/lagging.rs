@@ -20,12 +20,13 @@ use crate::store::{
     Session, SessionStore, Snapshot, Staged, StoreError, StoreResult, StoreScope, Walked,
 };
 
-/// A memory store; while its index lags it lists no session. A page of a copy takes so many
-/// milliseconds.
+/// A memory store; while its index lags it lists no session, and while it is silent nobody learns
+/// what is in it. A page of a copy takes so many milliseconds.
 #[derive(Debug)]
 pub(super) struct Lagging {
     memory: MemoryStore,
     lags: AtomicBool,
+    silent: AtomicBool,
     copy_takes: AtomicU64,
     held: Mutex<Option<oneshot::Receiver<()>>>,
     restarted: AtomicBool,
@@ -38,6 +39,7 @@ impl Lagging {
         Self {
             memory: MemoryStore::new(scope),
             lags: AtomicBool::new(false),
+            silent: AtomicBool::new(false),
             copy_takes: AtomicU64::new(0),
             held: Mutex::default(),
             restarted: AtomicBool::new(false),
@@ -71,6 +73,18 @@ impl Lagging {
     /// How often somebody recovered it.
     pub(super) fn recoveries(&self) -> usize {
         self.recoveries.load(Ordering::Relaxed)
+    }
+
+    /// From now on it answers no question about how many sessions there are, or what time it is.
+    pub(super) fn falls_silent(&self) {
+        self.silent.store(true, Ordering::Relaxed);
+    }
+
+    fn answers(&self) -> StoreResult<()> {
+        match self.silent.load(Ordering::Relaxed) {
+            true => Err(StoreError::Unavailable("it is silent".to_owned())),
+            false => Ok(()),
+        }
     }
 
     /// A page of a copy takes so many milliseconds from now on.
@@ -136,9 +150,15 @@ store! {
         }
 
         async fn counts(&self) -> StoreResult<Counts> {
+            self.answers()?;
             let counts = self.memory.counts().await?;
             let lags = self.lags.load(Ordering::Relaxed);
             Ok(Counts { resident: if lags { 0 } else { counts.resident }, ..counts })
+        }
+
+        async fn now(&self) -> StoreResult<Millis> {
+            self.answers()?;
+            self.memory.now().await
         }
 
         async fn mend_index(&self, cursor: Option<String>) -> StoreResult<Option<String>> {
@@ -184,7 +204,6 @@ store! {
     fn delivered(session: &SessionId, entry: &str) -> ();
     fn pending(limit: usize) -> Vec<SessionId>;
     fn old_pointers(before: Millis, limit: usize) -> Vec<SessionId>;
-    fn now() -> Millis;
     fn slots(sessions: &[SessionId]) -> Vec<Slot>;
     fn walk(cursor: Option<String>) -> Walked;
     fn on_disk() -> ();
