@@ -144,6 +144,8 @@ pub struct Inner {
     working: recover::Sessions,
     /// Bounds that work.
     workers: Arc<Semaphore>,
+    /// Sessions whose home somebody tells where they are, or that they ended.
+    telling: recover::Sessions,
     /// Sessions whose messages somebody delivers.
     delivering: recover::Sessions,
     /// Bounds the deliveries.
@@ -222,6 +224,7 @@ impl Node {
             unrecovered: AtomicBool::new(true),
             working: Mutex::default(),
             workers: Arc::new(Semaphore::new(recover::WORKERS)),
+            telling: Mutex::default(),
             delivering: Mutex::default(),
             couriers: Arc::new(Semaphore::new(recover::WORKERS)),
             silent: Mutex::default(),

@@ -28,11 +28,11 @@ const MEND_EVERY: Duration = Duration::from_secs(300);
 pub(super) type Sessions = Mutex<BTreeSet<SessionId>>;
 
 /// A session that is worked on, until this is dropped.
-struct Working<'a>(&'a Sessions, &'a SessionId);
+pub(super) struct Working<'a>(&'a Sessions, &'a SessionId);
 
 impl<'a> Working<'a> {
     /// `None` if somebody is at it already.
-    fn begin(all: &'a Sessions, session: &'a SessionId) -> Option<Self> {
+    pub(super) fn begin(all: &'a Sessions, session: &'a SessionId) -> Option<Self> {
         let new = all.lock().insert(session.clone());
         new.then(|| Self(all, session))
     }

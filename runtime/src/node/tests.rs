@@ -89,6 +89,9 @@ type Loses = Box<dyn Fn(&NodeName, &PeerCall) -> bool + Send + Sync>;
 /// What becomes of an answer.
 type Changes = Box<dyn Fn(&PeerCall, PeerAnswer) -> PeerAnswer + Send + Sync>;
 
+/// For how long an answer is under way.
+type Delays = Box<dyn Fn(&PeerCall) -> Duration + Send + Sync>;
+
 struct Tree {
     topology: Arc<Topology>,
     change: fn(&mut NodeConfig),
@@ -97,6 +100,7 @@ struct Tree {
     loses: Mutex<Loses>,
     silent: Mutex<Option<NodeName>>,
     changes: Mutex<Changes>,
+    delays: Mutex<Delays>,
     this: Weak<Self>,
 }
 
@@ -121,6 +125,8 @@ impl Peers for Wire {
             return Err(super::calls::unreachable(to, "it does not answer".to_owned()));
         }
         let answer = crate::testing::answer(&tree.node(to.as_str()), &self.0, call.clone()).await?;
+        let long = (tree.delays.lock())(&call);
+        tokio::time::sleep(long).await;
         Ok((tree.changes.lock())(&call, answer))
     }
 }
@@ -143,6 +149,7 @@ impl Tree {
             loses: Mutex::new(Box::new(|_, _| false)),
             silent: Mutex::default(),
             changes: Mutex::new(Box::new(|_, answer| answer)),
+            delays: Mutex::new(Box::new(|_| Duration::ZERO)),
             this: this.clone(),
         });
         for place in &places {
