@@ -133,7 +133,11 @@ impl Peers for Wire {
 
 impl Tree {
     fn start(change: fn(&mut NodeConfig)) -> Arc<Self> {
-        let topology = Arc::new(Topology::parse(TREE).unwrap());
+        Self::of(TREE, change)
+    }
+
+    fn of(tree: &str, change: fn(&mut NodeConfig)) -> Arc<Self> {
+        let topology = Arc::new(Topology::parse(tree).unwrap());
         let places: Vec<NodeName> = topology.nodes().map(|node| node.name.clone()).collect();
         let store = |here: &NodeName| {
             let function = FunctionName::new("log").unwrap();

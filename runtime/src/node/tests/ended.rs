@@ -36,6 +36,33 @@ async fn g5_a_client_whom_home_sent_to_a_session_that_ended_meanwhile_is_sent_ba
     assert!(matches!(late, Err(Failure::UnknownSession { .. })), "{late:?}");
 }
 
+#[tokio::test(start_paused = true)]
+async fn rule_5_who_waited_while_a_session_ended_begins_it_anew_at_its_home() {
+    let text = TREE.replace("name: milan\n", "name: milan\n      entry: true\n");
+    let tree = Tree::of(&text, |_| {});
+    tree.write("navigli", "old").await;
+    assert_eq!(tree.offload("navigli").await.unwrap(), "milan");
+    let (store, milan) = (&tree.stores[&name("milan")], tree.node("milan"));
+    // It stands in line behind somebody.
+    let line = milan.lines.stand(&session());
+    let turn = line.turn(8, tokio::time::Instant::now()).await.unwrap();
+    let asking = Arc::clone(&tree);
+    let request = Request::post("/log").text("new");
+    let waiting = tokio::spawn(async move { asking.ask("milan", request).await });
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    assert!(!waiting.is_finished());
+    let expire = Event::Expire { unused_since: u64::MAX };
+    store.step(&session(), &expire, Durability::Synced).await.unwrap().unwrap();
+    milan.look_after(&session()).await;
+    drop(turn);
+    let answer = waiting.await.unwrap();
+    assert!(
+        matches!(&answer, Ok(Answer::Redirect { to, .. }) if *to == name("navigli")),
+        "{answer:?}"
+    );
+    assert!(store.snapshot(&session()).await.unwrap().slot.record.is_none());
+}
+
 /// Navigli's session has ended at milan, and two tell home, whose first answer takes 0.9 s and
 /// whose second one takes long: brera's session has come by then, and a client that means it.
 async fn two_tell_home(replicas: bool) {
