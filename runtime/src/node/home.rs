@@ -78,7 +78,7 @@ impl Node {
         if self.is_barred(&life.home) {
             return Err(Failure::Barred(life.home.clone()));
         }
-        self.pass_over(&life.home)?;
+        self.try_again(&life.home)?;
         let call = UpdateCall { token: self.token(session, life, epoch, at), expired };
         let timeout = self.config.peer_timeout;
         match self.post(&life.home, "update-session", &call, timeout).await {

@@ -1,6 +1,7 @@
 //! Nodes of a small tree with memory stores, and messages between them that a test
 //! loses or changes.
 
+mod doubts;
 mod ended;
 mod given_up;
 mod lagging;
@@ -197,8 +198,18 @@ impl Tree {
         token: Option<SessionToken>,
         request: impl Into<Request>,
     ) -> Outcome<Answer> {
+        self.ask_in(session(), at, token, request).await
+    }
+
+    async fn ask_in(
+        &self,
+        session: SessionId,
+        at: &str,
+        token: Option<SessionToken>,
+        request: impl Into<Request>,
+    ) -> Outcome<Answer> {
         let call = Call {
-            session: session(),
+            session,
             request_id: None,
             token,
             from_peer: false,
@@ -237,12 +248,22 @@ impl Tree {
 
     /// A call of `to`, which pulls the session from `from` in this attempt.
     async fn attempt(&self, from: &str, to: &str, nonce: u128) -> MigrateCall {
-        let slot = self.stores[&name(from)].snapshot(&session()).await.unwrap().slot;
+        self.attempt_in(session(), from, to, nonce).await
+    }
+
+    async fn attempt_in(
+        &self,
+        session: SessionId,
+        from: &str,
+        to: &str,
+        nonce: u128,
+    ) -> MigrateCall {
+        let slot = self.stores[&name(from)].snapshot(&session).await.unwrap().slot;
         let record: Record = slot.record.unwrap();
         let life: Life = record.life().clone();
         let (next_epoch, nonce) = (record.epoch() + 1, Nonce(nonce));
         let pull = Pull { life, next_epoch, from: name(from), nonce };
-        MigrateCall::of_pull(session(), &pull, name(to), Phase::Open)
+        MigrateCall::of_pull(session, &pull, name(to), Phase::Open)
     }
 }
 
