@@ -113,7 +113,9 @@ mod tests {
     ) -> Vec<SessionId> {
         let mut next = doubts.queue(pending, whole);
         next.truncate(most);
-        next.iter().for_each(|session| doubts.looks_at(session));
+        for session in &next {
+            doubts.looks_at(session);
+        }
         next
     }
 
