@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderName, StatusCode, header};
 use super::problem::Problem;
 use super::router::Incoming;
 use super::service::Service;
-use crate::peers::innermost;
+use crate::peers::{OF_A_FUNCTION, innermost, whole};
 use crate::session::{NodeName, SessionToken};
 
 /// How many nodes a request may be forwarded over.
@@ -74,7 +74,10 @@ pub(super) async fn to(
         .map_err(|error| lost(to, &error))?;
     let status = StatusCode::from_u16(answer.status().as_u16()).unwrap_or(StatusCode::BAD_GATEWAY);
     let headers = end_to_end(answer.headers().clone());
-    let body = answer.bytes().await.map_err(|error| lost(to, &error))?;
+    let body = whole(answer, OF_A_FUNCTION).await.map_err(|why| {
+        tracing::debug!(%to, why, "the answer to a forwarded request was lost");
+        Problem::outcome_unknown()
+    })?;
     let mut response = Response::new(Body::from(body));
     *response.status_mut() = status;
     *response.headers_mut() = headers;

@@ -38,8 +38,6 @@ pub(crate) enum Moving {
 /// How a node stands, as it looks itself.
 pub(crate) struct Stands {
     pub(crate) counts: Counts,
-    /// For how long the longest has been in doubt.
-    pub(crate) oldest: Duration,
     pub(crate) arriving: usize,
     pub(crate) leaving: usize,
     pub(crate) waiting: usize,
@@ -96,7 +94,11 @@ impl Meters {
         set(&self.leaving, stands.leaving as u64);
         set(&self.waiting, stands.waiting as u64);
         set(&self.draining, u64::from(stands.draining));
-        self.oldest.set(stands.oldest.as_secs_f64());
+    }
+
+    /// For how long the session has been in doubt that has been so for longest.
+    pub(crate) fn in_doubt(&self, oldest: Duration) {
+        self.oldest.set(oldest.as_secs_f64());
     }
 
     /// Whether it serves nobody before its store is judged.

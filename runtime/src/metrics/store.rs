@@ -39,13 +39,21 @@ impl StoreMeter {
 
     /// A round trip has ended.
     pub(crate) fn ended<T>(&self, took: Duration, outcome: &Result<T, StoreError>) {
+        match (outcome, &self.0) {
+            (Ok(_), Some(handles)) => handles.took.record(took.as_secs_f64()),
+            (Ok(_), None) => {}
+            (Err(error), _) => self.failed(error),
+        }
+    }
+
+    /// Something failed: a round trip, or a command within one.
+    pub(crate) fn failed(&self, error: &StoreError) {
         let Some(handles) = &self.0 else { return };
-        match outcome {
-            Ok(_) => handles.took.record(took.as_secs_f64()),
-            Err(StoreError::Unavailable(_)) => handles.away.increment(1),
-            Err(StoreError::Restarted) => handles.restarted.increment(1),
-            Err(StoreError::Full) => handles.full.increment(1),
-            Err(StoreError::Corrupt(_)) => handles.corrupt.increment(1),
+        match error {
+            StoreError::Unavailable(_) => handles.away.increment(1),
+            StoreError::Restarted => handles.restarted.increment(1),
+            StoreError::Full => handles.full.increment(1),
+            StoreError::Corrupt(_) => handles.corrupt.increment(1),
         }
     }
 }

@@ -79,6 +79,16 @@ impl Node {
         }
     }
 
+    /// The same for a call whose outcome is noted: of a node that did not answer one finds out
+    /// at a time, and nobody else waits for it until then.
+    pub(super) fn try_again(&self, node: &NodeName) -> Result<(), PeerError> {
+        self.pass_over(node)?;
+        if let Some(until) = self.silent.lock().get_mut(node) {
+            *until = Instant::now() + self.config.recovery_interval / 4;
+        }
+        Ok(())
+    }
+
     /// A `migrate-session` call whose answer must name what was asked, or it is none.
     pub(super) async fn migrate(
         &self,

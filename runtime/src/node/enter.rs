@@ -137,6 +137,8 @@ impl Node {
     }
 
     fn learned(&self, entering: &Entering<'_>) -> Learned {
+        // It may have ended while the request stood in line.
+        self.note_predecessor(entering);
         let create = entering.met.first.get().is_none() && self.creates_at_once(entering);
         Learned { create, ..Learned::default() }
     }

@@ -140,6 +140,7 @@ impl Failure {
             Self::Refused(_) => "refused",
             Self::Peer(PeerError::Unreachable { .. }) => "unreachable",
             Self::Peer(PeerError::NoFunction { .. }) => "no-such-function",
+            Self::Peer(PeerError::Refused { refusal: Some(_), .. }) => "refused",
             Self::Peer(PeerError::Refused { code, .. }) => code,
             Self::Barred(_) => "barred",
             Self::UnknownPeer(_) => "unknown-peer",
@@ -151,3 +152,22 @@ impl Failure {
 
 /// A node's result.
 pub type Outcome<T> = Result<T, Failure>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_protocol_refuses_is_refused_wherever_it_was_asked() {
+        let refused = |code: &str, refusal: Option<Refusal>| {
+            let (node, code) = (NodeName::new("milan").unwrap(), code.to_owned());
+            let message = String::new();
+            let retry_after = None;
+            PeerError::Refused { node, status: 409, code, message, refusal, retry_after }
+        };
+        let here = Failure::Refused(Refusal::Unsettled);
+        let there = Failure::Peer(refused("unsettled", Some(Refusal::Unsettled)));
+        assert_eq!((here.reason(), there.reason()), ("refused", "refused"));
+        assert_eq!(Failure::Peer(refused("no-room", None)).reason(), "no-room");
+    }
+}

@@ -1,10 +1,11 @@
 //! Home always knows where its sessions are: the owner tells it, until it
 //! acknowledges.
 
+use super::recover::Working;
 use super::{Failure, Node, Outcome};
 use crate::failpoint::reach;
 use crate::peers::messages::UpdateCall;
-use crate::protocol::{Event, Refusal};
+use crate::protocol::{Event, Refusal, Reply};
 use crate::session::{Epoch, Life, NodeName, Record, SessionId};
 use crate::store::Durability;
 
@@ -19,8 +20,12 @@ impl Node {
         }
     }
 
-    /// Tells home, and writes down that it knows.
+    /// Tells home, and writes down that it knows; one at a time does, for what is written
+    /// down later may concern what has come here since.
     pub(super) async fn tell_home(&self, session: &SessionId) -> Outcome<()> {
+        let Some(_telling) = Working::begin(&self.telling, session) else {
+            return Err(self.still_busy());
+        };
         let snapshot = self.durable_snapshot(session).await?;
         match &snapshot.slot.record {
             Some(Record::Owned { life, epoch, untold: true, .. }) => {
@@ -35,15 +40,25 @@ impl Node {
             }
             Some(Record::Expired { life, epoch }) => {
                 self.update_home(session, life, *epoch, self.here(), true).await?;
-                // Requests are led here until home has heard of it.
-                let ended = self.token(session, life, *epoch, &life.home);
-                let leaving = self.predecessors.leaves(ended);
-                let event = Event::ExpiryTold { epoch: *epoch };
-                self.step(session, &event, Durability::Eventual).await?;
-                drop(leaving);
+                self.ended(session, life, *epoch).await?;
                 self.lines.changed(session);
             }
             _ => {}
+        }
+        Ok(())
+    }
+
+    /// Home knows that a session ended here. Requests are led here until then, and mean it.
+    async fn ended(&self, session: &SessionId, life: &Life, epoch: Epoch) -> Outcome<()> {
+        // Another replica may have been told meanwhile, and another session be here.
+        let now = self.snapshot(session).await?.slot.record;
+        if now != Some(Record::Expired { life: life.clone(), epoch }) {
+            return Ok(());
+        }
+        let leaving = self.predecessors.leaves(self.token(session, life, epoch, &life.home));
+        let event = Event::ExpiryTold { epoch };
+        if self.step(session, &event, Durability::Eventual).await? == Reply::Unchanged {
+            leaving.was_gone();
         }
         Ok(())
     }
@@ -63,7 +78,7 @@ impl Node {
         if self.is_barred(&life.home) {
             return Err(Failure::Barred(life.home.clone()));
         }
-        self.pass_over(&life.home)?;
+        self.try_again(&life.home)?;
         let call = UpdateCall { token: self.token(session, life, epoch, at), expired };
         let timeout = self.config.peer_timeout;
         match self.post(&life.home, "update-session", &call, timeout).await {

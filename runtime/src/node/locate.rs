@@ -57,9 +57,9 @@ impl Node {
     /// itself is never believed, and changes no record (G8).
     pub(super) async fn follow_hint(&self, token: &SessionToken) -> Hint {
         let home = &token.proprietary_location;
-        let places = [&token.current_location, home];
+        let place = Some(&token.current_location).filter(|place| *place != home);
         let (mut answered, mut here, mut pointed) = (false, false, None);
-        for place in places {
+        for place in place.into_iter().chain([home]) {
             if place == self.here() || self.admit(place).is_err() {
                 continue;
             }
@@ -202,6 +202,7 @@ impl Node {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     use async_trait::async_trait;
 
@@ -243,8 +244,10 @@ root:
     }
 
     /// Milan has a pointer to Italy; navigli, home, knows nothing, or does not answer.
+    #[derive(Default)]
     struct Pointer {
         home_answers: bool,
+        asked: AtomicUsize,
     }
 
     #[async_trait]
@@ -255,6 +258,7 @@ root:
             _: &FunctionName,
             _: PeerCall,
         ) -> Result<PeerAnswer, PeerError> {
+            self.asked.fetch_add(1, Ordering::Relaxed);
             if to.as_str() == "milan" {
                 let found = Whereabouts {
                     offloaded: true,
@@ -282,23 +286,27 @@ root:
         }
     }
 
-    async fn hint(here: &str, home_answers: bool) -> Hint {
+    fn node(here: &str, peers: Arc<Pointer>) -> Node {
         let function = FunctionName::new("cart").unwrap();
         let scope = StoreScope {
             function: function.clone(),
             here: name(here),
             window: WindowLimits::default(),
         };
-        let node = Node::new(Parts {
+        Node::new(Parts {
             config: NodeConfig::new(name(here), function),
             function: crate::Function::routes(()).into(),
             store: Arc::new(MemoryStore::new(scope)),
-            peers: Arc::new(Pointer { home_answers }),
+            peers,
             caller: None,
             machine: Arc::new(ThisMachine),
             topology: Arc::new(Topology::parse(TREE).unwrap()),
-        });
-        node.follow_hint(&token("milan")).await
+        })
+    }
+
+    async fn hint(here: &str, home_answers: bool) -> Hint {
+        let peers = Arc::new(Pointer { home_answers, ..Pointer::default() });
+        node(here, peers).follow_hint(&token("milan")).await
     }
 
     #[tokio::test]
@@ -307,5 +315,13 @@ root:
         assert_eq!(hint("italy", true).await, Hint::Home(name("navigli")));
         // While home is away, the pointer is all there is.
         assert_eq!(hint("italy", false).await, Hint::Nobody);
+    }
+
+    #[tokio::test]
+    async fn a_home_that_is_the_place_as_well_is_asked_once() {
+        let peers = Arc::new(Pointer { home_answers: true, ..Pointer::default() });
+        let ended = node("italy", peers.clone()).follow_hint(&token("navigli")).await;
+        assert_eq!(ended, Hint::Home(name("navigli")));
+        assert_eq!(peers.asked.load(Ordering::Relaxed), 1);
     }
 }

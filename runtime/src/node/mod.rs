@@ -13,7 +13,7 @@
 //! - `locate`: where a session is, as far as anyone knows
 //! - `home`: who has to be told where a session is
 //! - `outbox`: messages that commits send to other nodes
-//! - `recover`: whoever is in doubt asks
+//! - `recover`, `doubts`: whoever is in doubt asks
 //! - `expire`: idle sessions and old pointers end
 //! - `detached`: work that runs to its end, whoever waits for it
 //! - `drain`: an operator takes the node out of work
@@ -33,6 +33,7 @@ mod claim;
 mod config;
 mod copy;
 mod detached;
+mod doubts;
 mod drain;
 mod enter;
 mod expire;
@@ -89,6 +90,7 @@ use crate::topology::Topology;
 use crate::trace;
 use activity::Activity;
 use arrivals::Arrivals;
+use doubts::Doubts;
 use leases::Leases;
 use lines::Lines;
 use local::Local;
@@ -141,10 +143,14 @@ pub struct Inner {
     wake: Notify,
     /// The store may have forgotten its last writes; so it is taken to be at start.
     unrecovered: AtomicBool,
+    /// Sessions in doubt, and who is next.
+    doubts: Mutex<Doubts>,
     /// Sessions somebody works on in the background, so that nobody else begins.
     working: recover::Sessions,
     /// Bounds that work.
     workers: Arc<Semaphore>,
+    /// Sessions whose home somebody tells where they are, or that they ended.
+    telling: recover::Sessions,
     /// Sessions whose messages somebody delivers.
     delivering: recover::Sessions,
     /// Bounds the deliveries.
@@ -221,8 +227,10 @@ impl Node {
             taken_in: AtomicUsize::new(0),
             wake: Notify::new(),
             unrecovered: AtomicBool::new(true),
+            doubts: Mutex::default(),
             working: Mutex::default(),
             workers: Arc::new(Semaphore::new(recover::WORKERS)),
+            telling: Mutex::default(),
             delivering: Mutex::default(),
             couriers: Arc::new(Semaphore::new(recover::WORKERS)),
             silent: Mutex::default(),

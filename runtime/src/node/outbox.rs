@@ -49,7 +49,10 @@ impl Node {
             }
             reach("outbox.deliver").await;
             match self.send(session, &entry).await {
-                Ok(()) => self.meters.delivered(&entry.to),
+                Ok(()) => {
+                    self.meters.delivered(&entry.to);
+                    self.doubts.lock().delivered(session);
+                }
                 // It can never be taken: waiting would keep the session for ever.
                 Err(error) if is_final(&error) => {
                     tracing::error!(
@@ -111,7 +114,7 @@ impl Node {
                     retry_after: None,
                 });
             }
-            self.pass_over(&to)?;
+            self.try_again(&to)?;
             let call = |version| {
                 let body = body.write(version)?;
                 Ok(PeerCall {

@@ -1,6 +1,6 @@
 //! Whoever is in doubt asks, until nobody is.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -8,6 +8,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use super::doubts::Matter;
 use super::{Failure, Node, Outcome};
 use crate::metrics::Stands;
 use crate::peers::messages::{MigrateCall, Phase};
@@ -17,9 +18,11 @@ use crate::store::{Durability, StoreError};
 
 /// Sessions in doubt that are looked after at once; beside them, as many send messages.
 pub(super) const WORKERS: usize = 64;
-/// Sessions in doubt that most turns look at, those first that are longest in doubt.
+/// A turn looks after no more, to leave the store to requests.
+const AT_MOST: usize = 8 * WORKERS;
+/// Sessions in doubt that most turns list: those that are longest in doubt.
 const A_TURN: usize = 4096;
-/// Every so many turns look at all of them, should the first ones all be stuck.
+/// Every so many turns list all of them, should the first ones all be stuck.
 const WHOLE_TURN: u64 = 16;
 /// Between two passes over the index.
 const MEND_EVERY: Duration = Duration::from_secs(300);
@@ -28,11 +31,11 @@ const MEND_EVERY: Duration = Duration::from_secs(300);
 pub(super) type Sessions = Mutex<BTreeSet<SessionId>>;
 
 /// A session that is worked on, until this is dropped.
-struct Working<'a>(&'a Sessions, &'a SessionId);
+pub(super) struct Working<'a>(&'a Sessions, &'a SessionId);
 
 impl<'a> Working<'a> {
     /// `None` if somebody is at it already.
-    fn begin(all: &'a Sessions, session: &'a SessionId) -> Option<Self> {
+    pub(super) fn begin(all: &'a Sessions, session: &'a SessionId) -> Option<Self> {
         let new = all.lock().insert(session.clone());
         new.then(|| Self(all, session))
     }
@@ -44,22 +47,6 @@ impl Drop for Working<'_> {
     }
 }
 
-/// Sessions in doubt, and since when this process has known of it.
-#[derive(Default)]
-struct Doubts(BTreeMap<SessionId, Instant>);
-
-impl Doubts {
-    /// For how long the longest has been in doubt, now that `pending` are.
-    fn oldest(&mut self, pending: &[SessionId], now: Instant) -> Duration {
-        let before = std::mem::take(&mut self.0);
-        let looked_at = pending.iter().take(A_TURN);
-        self.0 = looked_at
-            .map(|session| (session.clone(), before.get(session).copied().unwrap_or(now)))
-            .collect();
-        self.0.values().map(|since| now - *since).max().unwrap_or_default()
-    }
-}
-
 /// The key under which a barred node is kept in the store's settings.
 fn barred_key(node: &NodeName) -> String {
     format!("barred/{node}")
@@ -68,12 +55,13 @@ fn barred_key(node: &NodeName) -> String {
 impl Node {
     pub(super) async fn recover_forever(self) {
         let mut failing_since: Option<Instant> = None;
-        let mut doubts = Doubts::default();
         for turn in 1_u64.. {
             let most = if turn % WHOLE_TURN == 0 { usize::MAX } else { A_TURN };
-            match self.recover_once(most, &mut doubts).await {
+            match self.recover_once(most).await {
                 Ok(()) => failing_since = None,
                 Err(failure) => {
+                    // Nobody knows.
+                    self.meters.in_doubt(Duration::ZERO);
                     let since = failing_since.get_or_insert_with(Instant::now);
                     if since.elapsed() < Duration::from_secs(1) {
                         tracing::warn!(
@@ -92,10 +80,11 @@ impl Node {
 
     /// One turn: recovers a restarted store, then looks after every session about
     /// which somebody has to be asked or told something.
-    async fn recover_once(&self, most: usize, doubts: &mut Doubts) -> Outcome<()> {
+    async fn recover_once(&self, most: usize) -> Outcome<()> {
         // Nothing that is in the store may be acted on; `restore` does what there is to do.
         if self.refresh_restore().await? {
             self.unrecovered.store(true, Ordering::Relaxed);
+            self.meters.in_doubt(Duration::ZERO);
             return Ok(());
         }
         if self.unrecovered.load(Ordering::Relaxed) {
@@ -115,7 +104,6 @@ impl Node {
         self.resident.store(counts.resident, Ordering::Relaxed);
         self.meters.stands(&Stands {
             counts,
-            oldest: doubts.oldest(&pending, Instant::now()),
             arriving: self.local.pulls(),
             leaving: self.moves.leaving(),
             waiting: self.moves.waiting(),
@@ -126,16 +114,36 @@ impl Node {
         self.moves.forget_silent(long, hears);
         self.local.keep_only(&pending, self.config.recovery_interval * 10);
         self.predecessors.forget(self.config.session_wait.max(self.config.pointer_fresh));
-        for session in pending {
-            // What finds no worker is there at the next turn; a turn waits for nobody.
-            let Ok(permit) = Arc::clone(&self.workers).try_acquire_owned() else { break };
+        let next = {
+            let mut doubts = self.doubts.lock();
+            let whole = pending.len() < most;
+            let next = doubts.queue(pending, whole);
+            self.meters.in_doubt(doubts.oldest(&next));
+            next
+        };
+        self.look_after_all(next).await;
+        Ok(())
+    }
+
+    /// Looks after the first ones, as many as find a worker within a tick: the others are the
+    /// first ones of the next turn.
+    async fn look_after_all(&self, next: Vec<SessionId>) {
+        let until = Instant::now() + self.config.recovery_tick();
+        for session in next.into_iter().take(AT_MOST) {
+            let free = Arc::clone(&self.workers).acquire_owned();
+            let permit = tokio::select! {
+                biased;
+                Ok(permit) = free => permit,
+                () = self.wake.notified() => return self.wake.notify_one(),
+                () = tokio::time::sleep_until(until) => return,
+            };
+            self.doubts.lock().looks_at(&session);
             let node = self.clone();
             self.later(async move {
                 node.look_after(&session).await;
                 drop(permit);
             });
         }
-        Ok(())
     }
 
     /// Does what one session waits for, unless somebody is at it already.
@@ -152,6 +160,7 @@ impl Node {
 
     async fn resolve(&self, session: &SessionId) -> Outcome<()> {
         let snapshot = self.durable_snapshot(session).await?;
+        self.doubts.lock().found(session, Matter::of(&snapshot.slot));
         if let Some(pull) = &snapshot.slot.pull {
             self.close_orphan(session, pull).await?;
         }
@@ -167,7 +176,7 @@ impl Node {
                 if let Some(from) = unsettled
                     && !self.local.is_pulling(session)
                 {
-                    self.pass_over(from)?;
+                    self.try_again(from)?;
                     self.settle(session, life, *epoch, from, 0).await;
                 }
                 if *untold {
@@ -213,7 +222,7 @@ impl Node {
             if !self.local.silent_for(session, transfer.nonce, long) {
                 return Ok(());
             }
-            self.pass_over(&transfer.to)?;
+            self.try_again(&transfer.to)?;
             let call = MigrateCall::of_transfer(session.clone(), life, transfer);
             let answer = self.migrate(&transfer.to, &call).await?;
             let event = Event::Answer { transfer: transfer.clone(), installed: answer.installed };

@@ -1,6 +1,7 @@
 //! Nodes of a small tree with memory stores, and messages between them that a test
 //! loses or changes.
 
+mod doubts;
 mod ended;
 mod given_up;
 mod lagging;
@@ -101,6 +102,9 @@ type Loses = Box<dyn Fn(&NodeName, &PeerCall) -> bool + Send + Sync>;
 /// What becomes of an answer.
 type Changes = Box<dyn Fn(&PeerCall, PeerAnswer) -> PeerAnswer + Send + Sync>;
 
+/// For how long an answer is under way.
+type Delays = Box<dyn Fn(&PeerCall) -> Duration + Send + Sync>;
+
 struct Tree {
     topology: Arc<Topology>,
     change: fn(&mut NodeConfig),
@@ -109,6 +113,7 @@ struct Tree {
     loses: Mutex<Loses>,
     silent: Mutex<Option<NodeName>>,
     changes: Mutex<Changes>,
+    delays: Mutex<Delays>,
     this: Weak<Self>,
 }
 
@@ -133,13 +138,19 @@ impl Peers for Wire {
             return Err(super::calls::unreachable(to, "it does not answer".to_owned()));
         }
         let answer = crate::testing::answer(&tree.node(to.as_str()), &self.0, call.clone()).await?;
+        let long = (tree.delays.lock())(&call);
+        tokio::time::sleep(long).await;
         Ok((tree.changes.lock())(&call, answer))
     }
 }
 
 impl Tree {
     fn start(change: fn(&mut NodeConfig)) -> Arc<Self> {
-        let topology = Arc::new(Topology::parse(TREE).unwrap());
+        Self::of(TREE, change)
+    }
+
+    fn of(tree: &str, change: fn(&mut NodeConfig)) -> Arc<Self> {
+        let topology = Arc::new(Topology::parse(tree).unwrap());
         let places: Vec<NodeName> = topology.nodes().map(|node| node.name.clone()).collect();
         let store = |here: &NodeName| {
             let function = FunctionName::new("log").unwrap();
@@ -155,6 +166,7 @@ impl Tree {
             loses: Mutex::new(Box::new(|_, _| false)),
             silent: Mutex::default(),
             changes: Mutex::new(Box::new(|_, answer| answer)),
+            delays: Mutex::new(Box::new(|_| Duration::ZERO)),
             this: this.clone(),
         });
         for place in &places {
@@ -198,8 +210,18 @@ impl Tree {
         token: Option<SessionToken>,
         request: impl Into<Request>,
     ) -> Outcome<Answer> {
+        self.ask_in(session(), at, token, request).await
+    }
+
+    async fn ask_in(
+        &self,
+        session: SessionId,
+        at: &str,
+        token: Option<SessionToken>,
+        request: impl Into<Request>,
+    ) -> Outcome<Answer> {
         let call = Call {
-            session: session(),
+            session,
             request_id: None,
             token,
             from_peer: false,
@@ -238,12 +260,22 @@ impl Tree {
 
     /// A call of `to`, which pulls the session from `from` in this attempt.
     async fn attempt(&self, from: &str, to: &str, nonce: u128) -> MigrateCall {
-        let slot = self.stores[&name(from)].snapshot(&session()).await.unwrap().slot;
+        self.attempt_in(session(), from, to, nonce).await
+    }
+
+    async fn attempt_in(
+        &self,
+        session: SessionId,
+        from: &str,
+        to: &str,
+        nonce: u128,
+    ) -> MigrateCall {
+        let slot = self.stores[&name(from)].snapshot(&session).await.unwrap().slot;
         let record: Record = slot.record.unwrap();
         let life: Life = record.life().clone();
         let (next_epoch, nonce) = (record.epoch() + 1, Nonce(nonce));
         let pull = Pull { life, next_epoch, from: name(from), nonce };
-        MigrateCall::of_pull(session(), &pull, name(to), Phase::Open)
+        MigrateCall::of_pull(session, &pull, name(to), Phase::Open)
     }
 }
 

@@ -4,7 +4,7 @@
 //! - `invoke`: requests to other nodes' functions
 //! - `version`: finding out which version another node speaks
 
-mod answer;
+pub(crate) mod answer;
 pub(crate) mod invoke;
 #[cfg(test)]
 mod tests;

@@ -20,6 +20,7 @@ use crate::protocol::Refusal;
 use crate::session::{FunctionName, NodeName};
 
 pub use client::HttpPeers;
+pub(crate) use client::answer::{OF_A_FUNCTION, whole};
 pub(crate) use client::invoke::followed;
 pub(crate) use client::{innermost, unix_ms};
 pub use version::WireVersion;

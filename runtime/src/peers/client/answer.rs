@@ -8,10 +8,10 @@ use super::innermost;
 /// Bytes of an answer to an internal call: far above a page of a session.
 pub(super) const OF_A_CALL: usize = 32 * 1024 * 1024;
 /// Bytes of an answer to a request to another node's function.
-pub(super) const OF_A_FUNCTION: usize = 256 * 1024 * 1024;
+pub(crate) const OF_A_FUNCTION: usize = 256 * 1024 * 1024;
 
 /// The whole body; the error is a sentence.
-pub(super) async fn whole(mut sent: reqwest::Response, most: usize) -> Result<Bytes, String> {
+pub(crate) async fn whole(mut sent: reqwest::Response, most: usize) -> Result<Bytes, String> {
     let too_large = || Err(format!("its answer has more than {most} bytes"));
     let said = sent.content_length().and_then(|said| usize::try_from(said).ok());
     if said.is_some_and(|said| said > most) {

@@ -305,6 +305,7 @@ impl Cluster {
             Err(error) => return places.iter().map(|at| (*at, Err(error.clone()))).collect(),
         };
         let mut found = Vec::with_capacity(places.len());
+        let mut failed = None;
         for (place, answer) in places.iter().zip(answers) {
             let outcome = match answer.extract_error() {
                 // It was not run there.
@@ -312,9 +313,17 @@ impl Cluster {
                     let (slot, cmd) = &cmds[*place];
                     self.follow(*slot, cmd, false).await.map(|answer| answer.value)
                 }
-                answer => answer.map_err(|error| self.failed(&error)),
+                answer => answer.map_err(|error| {
+                    let error = self.failed(&error);
+                    failed.get_or_insert_with(|| error.clone());
+                    error
+                }),
             };
             found.push((*place, outcome));
+        }
+        // Once a round trip; of those that were run elsewhere is counted there.
+        if let Some(error) = failed {
+            self.options.meter.failed(&error);
         }
         found
     }

@@ -57,7 +57,12 @@ impl Link {
             return Ok(Vec::new());
         }
         let values = counted(&self.meter, in_time(self.timeout, self.send_all(pipe))).await?;
-        Ok(values.into_iter().map(outcome).collect())
+        let answers: Vec<_> = values.into_iter().map(outcome).collect();
+        // Once a round trip, however many of its commands failed.
+        if let Some(error) = answers.iter().find_map(|answer| answer.as_ref().err()) {
+            self.meter.failed(error);
+        }
+        Ok(answers)
     }
 
     /// One command, without a limit of time: the error is Redis's own.

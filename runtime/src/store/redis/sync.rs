@@ -198,6 +198,7 @@ mod tests {
             let words = read_call(&mut input)?;
             let answer = match words.first()?.as_str() {
                 "HELLO" => "%1\r\n+server\r\n+redis\r\n".to_owned(),
+                "SET" => "-OOM command not allowed\r\n".to_owned(),
                 "EVALSHA" => ":1\r\n".to_owned(),
                 "WAITAOF" => {
                     waits.fetch_add(1, Ordering::SeqCst);
@@ -240,6 +241,28 @@ mod tests {
         let run = Run(run.to_owned());
         let all = (0..waiters).map(|_| syncer.wait("f:cart:sync", &scripts, &run));
         futures_util::future::join_all(all).await
+    }
+
+    #[tokio::test]
+    async fn a_command_that_fails_among_others_is_counted() {
+        let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+        let _recording = metrics::set_default_local_recorder(&recorder);
+        let scope = crate::store::StoreScope {
+            function: "cart".parse().unwrap(),
+            here: "milan".parse().unwrap(),
+            window: crate::store::WindowLimits::default(),
+        };
+        let meter = crate::metrics::StoreMeter::new(&scope);
+        let options = RedisOptions { meter, ..RedisOptions::default() };
+        let client = redis::Client::open(slow(1, "one").url.as_str()).unwrap();
+        let link = Link::open(client, &options).await.unwrap();
+        let mut pipe = Pipeline::new();
+        pipe.cmd("PING").cmd("SET").arg("a").arg(1).cmd("SET").arg("b").arg(1);
+        let answers = link.pipe(&pipe).await.unwrap();
+        assert_eq!(answers.iter().filter(|answer| answer.is_err()).count(), 2);
+        let told = recorder.handle().render();
+        let full = told.lines().find(|line| line.contains("kind=\"full\"")).unwrap();
+        assert!(full.ends_with(" 1"), "{told}");
     }
 
     #[tokio::test]
