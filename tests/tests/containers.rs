@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use funicular::peers::messages::{DrainState, DrainStatus};
 use funicular::session::{FunctionName, SessionId};
-use funicular_oracle::daemon::{Explanation, Mode, SignalTold};
+use funicular_oracle::daemon::{Explanation, Mode, Recorded, SignalTold};
 use funicular_oracle::policy::decision::Phase;
 use funicular_oracle::policy::settings::PolicySettings;
 use funicular_oracle::settings::FileSettings;
@@ -482,7 +482,13 @@ async fn g5_an_oracle_relieves_its_node_and_nothing_flaps(tree: &Compose) {
     assert!(restless.is_empty(), "{restless:?}");
     for told in &all {
         check_budget(told, policy.moves, policy.interval.as_millis());
-        let failed: Vec<_> = told.decisions.iter().filter(|it| it.outcome == "failed").collect();
+        // A session that an earlier story left on its way somewhere may be there before its oracle
+        // has it fetched; of the crowd nobody else knows.
+        let of_crowd = |it: &&Recorded| {
+            it.decision.action.moves().is_none_or(|(session, _)| crowds.contains(session.as_str()))
+        };
+        let failed: Vec<_> =
+            told.decisions.iter().filter(of_crowd).filter(|it| it.outcome == "failed").collect();
         assert!(failed.is_empty(), "{failed:#?}");
     }
     check_dwell(&all, policy.dwell.as_millis());
