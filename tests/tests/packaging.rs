@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -345,4 +346,47 @@ fn the_context_of_the_oracles_image_is_what_it_copies_and_no_more() {
             "{name} is no member of the workspace"
         );
     }
+}
+
+/// Compose of old, which fails every other time: a container that it has listed is gone.
+const COMPOSE: &str = r#"#!/bin/sh
+cd "$(dirname "$0")" || exit 1
+if [ -e gone ]; then rm gone; else
+    touch gone
+    echo "No such container: 7f66" >&2
+    exit 1
+fi
+case "$*" in
+    ps*) cat running ;;
+    up*) echo new >> running ;;
+esac
+"#;
+
+const DOCKER: &str = r#"#!/bin/sh
+[ "$1" = compose ] && exit 1
+echo "$*" >> "$(dirname "$0")/calls"
+"#;
+
+#[test]
+fn g5_a_roll_goes_on_though_another_one_removes_its_containers() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let write = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        fs::write(&path, text).expect("a file");
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("a program");
+    };
+    write("docker-compose", COMPOSE);
+    write("docker", DOCKER);
+    write("running", "old\n");
+    let path = std::env::var("PATH").expect("a PATH");
+    let rolled = Command::new(checkout().join("topology/compose/roll.sh"))
+        .arg("milan-cart")
+        .env("PATH", format!("{}:{path}", dir.path().display()))
+        .output()
+        .expect("a shell");
+    assert!(rolled.status.success(), "{rolled:?}");
+    assert_eq!(String::from_utf8_lossy(&rolled.stdout), "roll: milan-cart\n");
+    let calls = fs::read_to_string(dir.path().join("calls")).expect("the calls");
+    let last: Vec<_> = calls.lines().skip(1).collect();
+    assert_eq!(last, ["stop --time 45 old", "rm old"], "{calls}");
 }

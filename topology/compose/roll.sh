@@ -14,6 +14,16 @@ else
   compose() { docker-compose "$@"; }
 fi
 
+# Compose looks at every container of the tree, and gives up when one that it has listed is
+# gone: another roll may be removing its own at the same time.
+patiently() {
+  for _ in 1 2 3 4; do
+    "$@" 2>/dev/null && return
+    sleep 1
+  done
+  "$@"
+}
+
 if [ $# -eq 0 ]; then
   # shellcheck disable=SC2046
   set -- $(compose config --services | grep -e - | grep -v -e '-redis$' -e '-oracle$' | sort)
@@ -22,12 +32,14 @@ fi
 ready() { docker exec "$1" wget -q -O /dev/null http://127.0.0.1:8080/_/ready 2>/dev/null; }
 
 for service in "$@"; do
-  old=$(compose ps -q "$service")
+  old=$(patiently compose ps -q "$service")
   [ -n "$old" ] || { echo "roll: $service does not run; start it with \`up\`" >&2; exit 1; }
   count=$(echo "$old" | wc -l)
-  compose up -d --no-deps --no-recreate --scale "$service=$((count * 2))" "$service" >/dev/null 2>&1 ||
+  patiently compose up -d --no-deps --no-recreate --scale "$service=$((count * 2))" "$service" \
+    >/dev/null 2>&1 ||
     { echo "roll: a second $service does not start; see \`docker compose logs $service\`" >&2; exit 1; }
-  for new in $(compose ps -q "$service"); do
+  now=$(patiently compose ps -q "$service")
+  for new in $now; do
     case $old in *"$new"*) continue ;; esac
     tries=60
     until ready "$new"; do
