@@ -98,10 +98,17 @@ impl Activity {
         }))
     }
 
-    /// A request of a session was answered here.
-    pub(super) fn answered(&self, session: &SessionId, waited: Duration, took: Duration) {
+    /// A request of a session, which came at `came`, is answered here and now.
+    pub(super) fn answered(
+        &self,
+        session: &SessionId,
+        waited: Duration,
+        came: Instant,
+        now: Instant,
+    ) {
+        let took = now.duration_since(came);
         let mut windows = self.0.lock();
-        windows.turn(Instant::now());
+        windows.turn(now);
         let window = &mut windows.now;
         window.requests += 1;
         window.waited.note(waited);
@@ -203,12 +210,16 @@ mod tests {
         SessionId::new(name).unwrap()
     }
 
+    fn answered(activity: &Activity, name: &str, took: Duration) {
+        let now = Instant::now();
+        activity.answered(&id(name), Duration::ZERO, now - took, now);
+    }
+
     #[tokio::test(start_paused = true)]
     async fn quantiles_are_right_within_a_quarter_of_an_octave() {
         let activity = Activity::new();
         for millis in 1..=100 {
-            let took = Duration::from_millis(millis);
-            activity.answered(&id("a"), Duration::ZERO, took);
+            answered(&activity, "a", Duration::from_millis(millis));
         }
         let status = activity.status();
         assert_eq!(status.requests, 100);
@@ -224,7 +235,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_is_long_ago_is_forgotten() {
         let activity = Activity::new();
-        activity.answered(&id("a"), Duration::ZERO, Duration::from_secs(1));
+        answered(&activity, "a", Duration::from_secs(1));
         tokio::time::advance(Duration::from_secs(6)).await;
         assert_eq!(activity.status().requests, 1);
         assert_eq!(activity.requests(&id("a")), Some(1));
@@ -238,13 +249,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_hottest_come_first_and_what_cannot_be_told_is_not_zero() {
         let activity = Activity::new();
-        let (long, short) = (Duration::from_millis(9), Duration::ZERO);
+        let long = Duration::from_millis(9);
         for name in ["b", "a", "b", "c", "b", "a"] {
-            activity.answered(&id(name), short, long);
+            answered(&activity, name, long);
         }
         assert_eq!(activity.hottest(2), [id("b"), id("a")]);
         for index in 0..SESSIONS {
-            activity.answered(&id(&format!("s{index}")), short, long);
+            answered(&activity, &format!("s{index}"), long);
         }
         assert_eq!(activity.requests(&id("b")), Some(3));
         assert_eq!(activity.requests(&id("another")), None);

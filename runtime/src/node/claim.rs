@@ -64,6 +64,18 @@ impl Claim {
         drop(seat);
     }
 
+    /// Mostly it needs no seat and nobody is before it: then it does not wait.
+    fn takes_turn_at_once(&self, line: &Line) -> bool {
+        if self.needs_seat() || self.access == Access::Read {
+            return false;
+        }
+        let mut held = self.held.lock();
+        if held.turn.is_none() {
+            held.turn = line.turn_at_once();
+        }
+        held.turn.is_some()
+    }
+
     /// How long it stood in line.
     pub(super) fn waited(&self) -> Duration {
         self.held.lock().waited
@@ -93,6 +105,9 @@ impl Node {
     /// Waits for what a request lacks. It has no seat afterwards if it needs none: its
     /// session is elsewhere.
     pub(super) async fn stand(&self, claim: &Claim, line: &Line, until: Instant) -> Outcome<()> {
+        if claim.takes_turn_at_once(line) {
+            return Ok(());
+        }
         let began = Instant::now();
         let outcome = self.stand_in_line(claim, line, until).await;
         claim.held.lock().waited += began.elapsed();

@@ -16,7 +16,6 @@ use crate::function::{Error, Matched, NoRoute, Request, Response};
 use crate::protocol::Access;
 use crate::session::{Digest, NodeName, RequestId, SessionId, SessionToken};
 use crate::store::{ReadGuard, Session};
-use crate::trace;
 
 /// A request as the node gets it.
 #[derive(Debug)]
@@ -126,7 +125,7 @@ impl Drop for InFlight {
 impl Node {
     /// Runs a request in its session, or says where to send it.
     pub async fn invoke(&self, call: Call) -> Outcome<Answer> {
-        let began = Instant::now();
+        let came = Instant::now();
         let in_flight = self.take_in()?;
         self.serves().await?;
         let request = &call.request;
@@ -139,10 +138,10 @@ impl Node {
         let mut waited = Duration::ZERO;
         let outcome = match matched.access {
             Access::Read => self.read(call, &matched, &mut waited).await,
-            Access::Write => self.write(call, matched, in_flight, &mut waited).await,
+            Access::Write => self.write(call, matched, (in_flight, came), &mut waited).await,
         };
         if !matches!(outcome, Ok(Answer::Redirect { .. })) {
-            self.activity.answered(&session, waited, began.elapsed());
+            self.activity.answered(&session, waited, came, Instant::now());
         }
         outcome
     }
@@ -250,12 +249,11 @@ impl Node {
     /// A writing request: in line, then with the lease.
     async fn write(
         &self,
-        call: Call,
+        mut call: Call,
         matched: Matched,
-        in_flight: InFlight,
+        (in_flight, came): (InFlight, Instant),
         waited: &mut Duration,
     ) -> Outcome<Answer> {
-        let came = Instant::now();
         let until = came + self.config.session_wait;
         let line = self.lines.stand(&call.session);
         let claim = self.claim(&call, Access::Write);
@@ -269,13 +267,13 @@ impl Node {
         // From here on a client that goes away changes nothing: the request runs
         // to its commit, and the session is free for the next one.
         let work = async move {
-            let outcome = node.write_in_turn(call, &matched, &line, &claim, came).await;
+            let outcome = node.write_in_turn(&mut call, &matched, &line, &claim, came).await;
             let waited = claim.waited();
             node.meters.waited(waited);
             drop((claim, in_flight));
             (outcome, waited)
         };
-        let running = Detached::new(&self.tasks, trace::carried(work));
+        let running = Detached::new(&self.tasks, work);
         let Ok((outcome, all)) = running.await else {
             self.meters.waited(*waited);
             return Err(Failure::HandlerPanicked);

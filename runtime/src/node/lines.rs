@@ -29,7 +29,14 @@ pub(super) struct Line {
 #[derive(Debug)]
 pub(super) struct Lines {
     hasher: RandomState,
-    shards: Vec<Mutex<HashMap<SessionId, Arc<Line>>>>,
+    shards: Vec<Mutex<Shard>>,
+}
+
+#[derive(Debug, Default)]
+struct Shard {
+    lines: HashMap<SessionId, Arc<Line>>,
+    /// Nobody stands in it: the next line to begin. Most have one request, and end with it.
+    spare: Option<Arc<Line>>,
 }
 
 /// A place in a line; leaving it forgets a line that nobody stands in.
@@ -61,26 +68,35 @@ pub(super) enum NoTurn {
     Late,
 }
 
+impl Line {
+    /// Whether nobody has a turn in it any more.
+    fn is_free(&self) -> bool {
+        Arc::strong_count(&self.turn) == 1 && Arc::strong_count(&self.first) == 1
+    }
+}
+
 impl Lines {
     pub(super) fn new() -> Arc<Self> {
         let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
         Arc::new(Self { hasher: RandomState::new(), shards })
     }
 
-    fn shard(&self, session: &SessionId) -> &Mutex<HashMap<SessionId, Arc<Line>>> {
+    fn shard(&self, session: &SessionId) -> &Mutex<Shard> {
         let hash = usize::try_from(self.hasher.hash_one(session) % SHARDS as u64).unwrap_or(0);
         &self.shards[hash]
     }
 
     /// Steps into the session's line.
     pub(super) fn stand(self: &Arc<Self>, session: &SessionId) -> Place {
-        let line = Arc::clone(self.shard(session).lock().entry(session.clone()).or_default());
-        Place { lines: Arc::clone(self), session: session.clone(), line }
+        let mut shard = self.shard(session).lock();
+        let Shard { lines, spare } = &mut *shard;
+        let line = lines.entry(session.clone()).or_insert_with(|| spare.take().unwrap_or_default());
+        Place { lines: Arc::clone(self), session: session.clone(), line: Arc::clone(line) }
     }
 
     /// Wakes everybody who waits for the session's record to change.
     pub(super) fn changed(&self, session: &SessionId) {
-        if let Some(line) = self.shard(session).lock().get(session) {
+        if let Some(line) = self.shard(session).lock().lines.get(session) {
             line.changed.notify_waiters();
         }
     }
@@ -90,6 +106,12 @@ impl Place {
     /// Whose line it is.
     pub(super) fn session(&self) -> &SessionId {
         &self.session
+    }
+
+    /// This request's turn, if nobody is before it.
+    pub(super) fn turn_at_once(&self) -> Option<Turn> {
+        let guard = Arc::clone(&self.line.turn).try_lock_owned().ok()?;
+        Some(Turn { _guard: guard })
     }
 
     /// Waits for this request's turn.
@@ -138,7 +160,7 @@ impl Drop for Place {
         let mut shard = self.lines.shard(&self.session).lock();
         // Ours and the map's: nobody else stands here.
         if Arc::strong_count(&self.line) == 2 {
-            shard.remove(&self.session);
+            shard.spare = shard.lines.remove(&self.session).filter(|line| line.is_free());
         }
     }
 }
@@ -178,6 +200,6 @@ mod tests {
             task.await.unwrap();
         }
         assert_eq!(*order.lock(), [0, 1]);
-        assert!(lines.shards.iter().all(|shard| shard.lock().is_empty()));
+        assert!(lines.shards.iter().all(|shard| shard.lock().lines.is_empty()));
     }
 }

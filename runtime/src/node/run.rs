@@ -27,7 +27,7 @@ impl Node {
     /// A writing request whose turn it is; it came at `came`.
     pub(super) async fn write_in_turn(
         &self,
-        call: Call,
+        call: &mut Call,
         matched: &Matched,
         line: &Line,
         claim: &Claim,
@@ -36,7 +36,7 @@ impl Node {
         let (until, met) = (came + self.config.session_wait, Met::new(came));
         let entering = call.entering(until, &met, claim);
         if !claim.lacks_seat()
-            && let Some(answer) = self.write_at_once(&call, matched, &entering, line).await?
+            && let Some(answer) = self.write_at_once(call, matched, &entering, line).await?
         {
             return Ok(answer);
         }
@@ -47,7 +47,7 @@ impl Node {
     /// The request takes the lease, runs, and commits.
     async fn write_with_lease(
         &self,
-        mut call: Call,
+        call: &mut Call,
         matched: &Matched,
         line: &Line,
         claim: &Claim,

@@ -29,12 +29,12 @@ pub type FieldMap = BTreeMap<String, Bytes>;
 
 /// The field of a value.
 pub fn value_field(key: &str) -> String {
-    format!("s{key}")
+    ["s", key].concat()
 }
 
 /// The field that counts a list's items.
 pub fn count_field(list: &str) -> String {
-    format!("n{list}")
+    ["n", list].concat()
 }
 
 /// The field of a list's item.
@@ -44,7 +44,7 @@ pub fn item_field(list: &str, index: u64) -> String {
 
 /// The field that counts a large field's chunks.
 pub fn chunks_field(field: &str) -> String {
-    format!("h{field}")
+    ["h", field].concat()
 }
 
 /// The field of one chunk of a large field.
@@ -114,11 +114,14 @@ pub struct Applied {
 impl Applied {
     fn put(&mut self, map: &mut FieldMap, field: String, value: Bytes) {
         self.added += (field.len() + value.len()) as u64;
-        self.touched.insert(field.clone());
-        let size = field.len();
-        if let Some(old) = map.insert(field, value) {
-            self.removed += (size + old.len()) as u64;
+        match map.get_mut(&field) {
+            Some(old) => {
+                self.removed += (field.len() + old.len()) as u64;
+                *old = value;
+            }
+            None => drop(map.insert(field.clone(), value)),
         }
+        self.touched.insert(field);
     }
 
     fn remove(&mut self, map: &mut FieldMap, field: &str) -> bool {
@@ -138,23 +141,23 @@ impl Applied {
         self.remove(map, &chunks_field(field));
     }
 
-    fn write(&mut self, map: &mut FieldMap, field: &str, value: &Bytes) {
+    fn write(&mut self, map: &mut FieldMap, field: String, value: &Bytes) {
         if value.len() <= CHUNK {
             // A small value over a small one replaces it in place.
-            if !map.contains_key(field) {
-                self.clear(map, field);
+            if !map.contains_key(&field) {
+                self.clear(map, &field);
             }
-            self.put(map, field.to_owned(), value.clone());
+            self.put(map, field, value.clone());
             return;
         }
-        self.clear(map, field);
+        self.clear(map, &field);
         let mut chunks = 0_u64;
         for start in (0..value.len()).step_by(CHUNK) {
             let end = (start + CHUNK).min(value.len());
-            self.put(map, chunk_field(field, chunks), value.slice(start..end));
+            self.put(map, chunk_field(&field, chunks), value.slice(start..end));
             chunks += 1;
         }
-        self.put(map, chunks_field(field), chunks.to_string().into());
+        self.put(map, chunks_field(&field), chunks.to_string().into());
     }
 
     fn clear_list(&mut self, map: &mut FieldMap, list: &str) {
@@ -170,14 +173,14 @@ pub fn apply(map: &mut FieldMap, changes: &[Change]) -> Applied {
     let mut applied = Applied::default();
     for change in changes {
         match change {
-            Change::Set { key, value } => applied.write(map, &value_field(key), value),
+            Change::Set { key, value } => applied.write(map, value_field(key), value),
             Change::Delete { key } => {
                 applied.clear(map, &value_field(key));
                 applied.clear_list(map, key);
             }
             Change::Append { list, value } => {
                 let length = list_len(map, list);
-                applied.write(map, &item_field(list, length), value);
+                applied.write(map, item_field(list, length), value);
                 applied.put(map, count_field(list), (length + 1).to_string().into());
             }
             Change::ClearList { list } => applied.clear_list(map, list),

@@ -79,20 +79,17 @@ impl Core {
         if after.bytes > commit.max_bytes && after.bytes > recalled.bytes {
             return Ok(None);
         }
-        let data = after.data.as_deref().into_iter();
-        let (set, gone): (Vec<_>, Vec<_>) = data
-            .flat_map(|data| touched.iter().map(|field| (field, data.get(field))))
-            .partition(|(_, content)| content.is_some());
         // Lua takes them as arguments of one call.
-        if set.len() + gone.len() > MOST_TOUCHED {
+        if touched.len() > MOST_TOUCHED {
             return Ok(None);
         }
-        let size =
-            set.iter().map(|(field, content)| field.len() + content.map_or(0, bytes::Bytes::len));
+        let content = |field: &str| after.data.as_deref().and_then(|data| data.get(field));
+        let set = || touched.iter().filter_map(|field| Some((field, content(field)?)));
+        let size = set().map(|(field, content)| field.len() + content.len());
         let kept = commit.remember.as_ref().and_then(|(.., kept)| kept.body.as_ref());
         let size = size.sum::<usize>() + kept.map_or(0, bytes::Bytes::len) + 512;
-        let touched = self.recent.get(session).map(|seen| seen.touched);
-        let touched = touched.filter(|touched| touched.elapsed() < TOUCH);
+        let told = self.recent.get(session).map(|seen| seen.touched);
+        let told = told.filter(|told| told.elapsed() < TOUCH);
         let (kind, letters) = if commit.remember.is_some() { ("i", "mdqo") } else { ("w", "md") };
         let mut question = Question::new(self.keys.session(session), letters, size);
         state(&mut question, kind, recalled);
@@ -101,12 +98,13 @@ impl Core {
             true => question.arg(""),
             false => question.number(after.bytes),
         };
-        question.arg(if touched.is_none() { "1" } else { "" });
-        question.number(set.len() as u64 * 2).number(gone.len() as u64);
-        for (field, content) in set {
-            question.arg(field).arg(content.map_or(&[][..], |content| content));
+        question.arg(if told.is_none() { "1" } else { "" });
+        let count = set().count();
+        question.number(count as u64 * 2).number((touched.len() - count) as u64);
+        for (field, content) in set() {
+            question.arg(field).arg(content);
         }
-        for (field, _) in gone {
+        for field in touched.iter().filter(|field| content(field).is_none()) {
             question.arg(field);
         }
         if let Some((id, digest, response)) = &commit.remember {
@@ -120,8 +118,8 @@ impl Core {
             }
             Ok(BEFORE) => Ok(Some(Committed::AlreadyCommitted)),
             Ok(_) => {
-                let touched = touched.unwrap_or_else(Instant::now);
-                self.see(session, Seen::new(after, touched, None));
+                let told = told.unwrap_or_else(Instant::now);
+                self.see(session, Seen::new(after, told, None));
                 Ok(Some(Committed::Applied))
             }
             Err(error) => Err(error),
@@ -131,6 +129,9 @@ impl Core {
 
 /// What names the state: the record and who committed last.
 fn state(question: &mut Question, kind: &str, recalled: &Session) {
-    question.arg(kind).arg(owned(recalled.epoch, recalled.life.incarnation));
-    question.arg(recalled.last.map_or_else(String::new, |last| short(last.0)));
+    question.arg(kind).text(owned(recalled.epoch, recalled.life.incarnation));
+    match recalled.last {
+        Some(last) => question.arg(short(last.0)),
+        None => question.arg(""),
+    };
 }

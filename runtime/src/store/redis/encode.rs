@@ -5,8 +5,11 @@
 //! the state letter first in `r`, ids of 22 characters last in `n` and `p` and
 //! first in `l`.
 
+use std::fmt;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use redis::{RedisWrite, ToRedisArgs};
 
 use crate::session::{
     Epoch, Incarnation, Lease, LeaseId, Life, Millis, NodeName, Nonce, Pull, Record, Slot, Transfer,
@@ -39,8 +42,40 @@ pub(super) const X: usize = 13;
 pub(super) struct Raw(pub(super) [String; 14]);
 
 /// A random id in 22 characters.
-pub(super) fn short(id: u128) -> String {
-    URL_SAFE_NO_PAD.encode(id.to_be_bytes())
+pub(super) fn short(id: u128) -> Short {
+    let mut text = [0; SHORT];
+    // 16 bytes are 22 characters: they always fit.
+    let _ = URL_SAFE_NO_PAD.encode_slice(id.to_be_bytes(), &mut text);
+    Short(text)
+}
+
+/// A random id in its short form.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Short([u8; SHORT]);
+
+impl Short {
+    fn as_str(&self) -> &str {
+        // It is ASCII.
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
+impl AsRef<[u8]> for Short {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Display for Short {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl ToRedisArgs for Short {
+    fn write_redis_args<W: RedisWrite + ?Sized>(&self, out: &mut W) {
+        out.write_arg(&self.0);
+    }
 }
 
 /// Reads the short form of an id.
@@ -51,13 +86,34 @@ pub(super) fn long(text: &str) -> Result<u128, String> {
 }
 
 /// Epoch and incarnation, as they follow the state letter in `r`.
-pub(super) fn tenure(epoch: Epoch, incarnation: Incarnation) -> String {
-    format!("{epoch} {}", short(incarnation.0))
+pub(super) fn tenure(epoch: Epoch, incarnation: Incarnation) -> Tenure {
+    Tenure { state: "", epoch, incarnation }
 }
 
 /// The `r` of an owned session.
-pub(super) fn owned(epoch: Epoch, incarnation: Incarnation) -> String {
-    format!("O{}", tenure(epoch, incarnation))
+pub(super) fn owned(epoch: Epoch, incarnation: Incarnation) -> Tenure {
+    Tenure { state: "O", epoch, incarnation }
+}
+
+/// What `r` says, or its end.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Tenure {
+    state: &'static str,
+    epoch: Epoch,
+    incarnation: Incarnation,
+}
+
+impl fmt::Display for Tenure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { state, epoch, incarnation } = self;
+        write!(f, "{state}{epoch} {}", short(incarnation.0))
+    }
+}
+
+impl ToRedisArgs for Tenure {
+    fn write_redis_args<W: RedisWrite + ?Sized>(&self, out: &mut W) {
+        out.write_arg_fmt(self);
+    }
 }
 
 /// The state letter, life and epoch that `r` and `h` say.

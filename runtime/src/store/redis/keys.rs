@@ -7,7 +7,7 @@
 
 use std::fmt::Write as _;
 
-use redis::Cmd;
+use redis::{Cmd, RedisWrite as _};
 
 use super::encode::short;
 use crate::session::{FunctionName, Millis, NodeName, Nonce, SessionId};
@@ -136,12 +136,8 @@ impl SessionKeys {
 
     /// Adds the keys with these letters to a command.
     pub(super) fn push(&self, cmd: &mut Cmd, letters: &str) {
-        let mut key = String::with_capacity(self.0.len() + 1);
-        key.push_str(&self.0);
         for letter in letters.chars() {
-            key.push(letter);
-            cmd.arg(&key);
-            key.pop();
+            cmd.write_arg_fmt(format_args!("{}{letter}", self.0));
         }
     }
 }

@@ -139,7 +139,7 @@ pub(super) fn raw_from(parts: &mut Parts) -> StoreResult<Raw> {
 /// A window entry as a commit hands it to the script: the lease, for the script
 /// to look at, then the entry, whose time the script puts in front.
 pub(super) fn window_value(lease: LeaseId, digest: &Digest, response: &StoredResponse) -> Vec<u8> {
-    let mut value = short(lease.0).into_bytes();
+    let mut value = short(lease.0).as_ref().to_vec();
     // The same form as `WindowEntry::encode`, without a copy of the response.
     // Bytes, strings and numbers always serialize.
     let _ = rmp_serde::encode::write(&mut value, &(digest, lease, 0_u64, response));

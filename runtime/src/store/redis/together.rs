@@ -2,6 +2,8 @@
 //! that arrive at the same time in one call. In a cluster sessions lie in different
 //! slots, and each asks alone.
 
+use std::sync::Arc;
+
 use redis::Cmd;
 use tokio::sync::oneshot;
 
@@ -62,9 +64,13 @@ impl Question {
     }
 
     pub(super) fn number(&mut self, number: u64) -> &mut Self {
+        self.text(number)
+    }
+
+    pub(super) fn text(&mut self, text: impl std::fmt::Display) -> &mut Self {
         use std::io::Write as _;
         // A vector takes all there is.
-        let _ = write!(self.args, "{number}");
+        let _ = write!(self.args, "{text}");
         self.arg("")
     }
 
@@ -82,22 +88,41 @@ impl Question {
 }
 
 impl Core {
-    /// Asks one question, in a call with others if there are any.
-    pub(super) async fn ask(&self, session: &SessionId, question: Question) -> StoreResult<Said> {
-        let Servers::One(shard) = &self.servers else {
-            let call = self.together_call(std::iter::once(&question));
-            return said(self.at(session).call(&call).await?)?.pop().ok_or_else(no_answer);
+    /// Asks one question, in a call with others if there are any. The question is handed
+    /// on right away: what waits for the answer holds little.
+    pub(super) fn ask<'a>(
+        &'a self,
+        session: &'a SessionId,
+        question: Question,
+    ) -> impl Future<Output = StoreResult<Said>> + Send + 'a {
+        let asked = match &self.servers {
+            Servers::One(shard) => Ok(self.join(shard, question)),
+            Servers::Cluster(_) => Err(Box::pin(self.ask_alone(session, question))),
         };
+        // Each call is bounded in time, and whoever makes it leaves nobody waiting.
+        let ended = |_| StoreError::Unavailable("the process is ending".to_owned());
+        async move {
+            match asked {
+                Ok(receiver) => receiver.await.map_err(ended)?,
+                Err(alone) => alone.await,
+            }
+        }
+    }
+
+    fn join(&self, shard: &Arc<Shard>, question: Question) -> oneshot::Receiver<StoreResult<Said>> {
         let (sender, receiver) = oneshot::channel();
         if self.together.0.join((question, sender))
             && let Some(core) = self.this.upgrade()
         {
-            let shard = shard.clone();
+            let shard = Arc::clone(shard);
             tokio::spawn(async move { core.ask_together(&shard).await });
         }
-        // Each call is bounded in time, and whoever makes it leaves nobody waiting.
-        let ended = || StoreError::Unavailable("the process is ending".to_owned());
-        receiver.await.map_err(|_| ended())?
+        receiver
+    }
+
+    async fn ask_alone(&self, session: &SessionId, question: Question) -> StoreResult<Said> {
+        let call = self.together_call(std::iter::once(&question));
+        said(self.at(session).call(&call).await?)?.pop().ok_or_else(no_answer)
     }
 
     /// Asks until nobody waits.

@@ -307,8 +307,8 @@ impl Core {
 
 /// The record and who committed last, as the store has them.
 fn named(session: &Session) -> [String; 2] {
-    let last = session.last.map_or_else(String::new, |last| short(last.0));
-    [owned(session.epoch, session.life.incarnation), last]
+    let last = session.last.map_or_else(String::new, |last| short(last.0).to_string());
+    [owned(session.epoch, session.life.incarnation).to_string(), last]
 }
 
 fn is(answer: &Value, named: &[String; 2]) -> bool {
