@@ -4,6 +4,8 @@ use std::io::Write;
 
 use serde::Serialize;
 
+pub(crate) use funicular_dashboard::pages::size;
+
 /// Prints what a command found out: JSON for machines, else the text for people.
 pub(crate) fn show(json: bool, value: &impl Serialize, text: impl FnOnce() -> String) {
     let text = if json {
@@ -51,25 +53,6 @@ pub(crate) const NONE: &str = "-";
 /// A cell about what nobody knows.
 pub(crate) const UNKNOWN: &str = "unknown";
 
-/// Bytes as people read them.
-#[expect(clippy::cast_precision_loss, reason = "two digits are shown")]
-pub(crate) fn size(bytes: u64) -> String {
-    let mut value = bytes as f64;
-    let mut unit = "B";
-    for next in ["kB", "MB", "GB", "TB"] {
-        if value < 999.5 {
-            break;
-        }
-        value /= 1000.0;
-        unit = next;
-    }
-    if unit == "B" || value >= 99.5 {
-        format!("{value:.0} {unit}")
-    } else {
-        format!("{value:.1} {unit}")
-    }
-}
-
 /// `1 session`, `2 sessions`.
 pub(crate) fn count(number: usize, one: &str) -> String {
     if number == 1 { format!("1 {one}") } else { format!("{number} {one}s") }
@@ -87,20 +70,5 @@ mod tests {
             "NODE   SESSIONS\nmilan         7\nòla        1024"
         );
         assert_eq!(table(&["NODE"], &[]), "NODE");
-    }
-
-    #[test]
-    fn sizes_have_two_digits_at_most_after_a_point() {
-        for (bytes, text) in [
-            (0, "0 B"),
-            (999, "999 B"),
-            (1_000, "1.0 kB"),
-            (99_400, "99.4 kB"),
-            (150_000, "150 kB"),
-            (999_999, "1.0 MB"),
-            (64 << 20, "67.1 MB"),
-        ] {
-            assert_eq!(size(bytes), text);
-        }
     }
 }

@@ -52,6 +52,8 @@ for service in "$@"; do
   # The gateway looks names up once a second.
   sleep 2
   # shellcheck disable=SC2086
-  docker stop --time 45 $old >/dev/null && docker rm $old >/dev/null
+  docker stop --time 45 $old >/dev/null
+  # shellcheck disable=SC2086
+  docker rm $old >/dev/null
   echo "roll: $service"
 done

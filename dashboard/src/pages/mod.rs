@@ -28,6 +28,7 @@ use maud::{Markup, html};
 use crate::watch::view::View;
 pub(crate) use actions::ALL;
 pub use frame::document;
+pub use words::size;
 
 /// What somebody looks at.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,9 +5,9 @@ use std::time::{Duration, UNIX_EPOCH};
 /// What stands for something unknown.
 pub(super) const UNKNOWN: &str = "unknown";
 
-/// Bytes.
+/// Bytes as people read them: `999 B`, `1.0 kB`, `67.1 MB`.
 #[expect(clippy::cast_precision_loss, reason = "two digits are shown")]
-pub(super) fn size(bytes: u64) -> String {
+pub fn size(bytes: u64) -> String {
     let mut value = bytes as f64;
     let mut unit = "B";
     for next in ["kB", "MB", "GB", "TB"] {
@@ -98,11 +98,25 @@ mod tests {
     fn numbers_are_short() {
         assert_eq!([rate(0.0), rate(0.25), rate(120.4)], ["0/s", "0.2/s", "120/s"]);
         assert_eq!([millis(0.84), millis(33.3), millis(1500.0)], ["0.8 ms", "33 ms", "1.5 s"]);
-        assert_eq!([size(999), size(1_000), size(150_000)], ["999 B", "1.0 kB", "150 kB"]);
         assert_eq!([ago(900), ago(13_000), ago(125_000)], ["just now", "10 s", "2 min"]);
         assert_eq!([count(1, "move"), count(0, "move")], ["1 move", "0 moves"]);
         assert_eq!([number(0.0), number(30.07), number(0.0103)], ["0", "30.07", "0.0103"]);
         assert_eq!(known(None, rate), "unknown");
+    }
+
+    #[test]
+    fn sizes_have_two_digits_at_most_after_a_point() {
+        for (bytes, text) in [
+            (0, "0 B"),
+            (999, "999 B"),
+            (1_000, "1.0 kB"),
+            (99_400, "99.4 kB"),
+            (150_000, "150 kB"),
+            (999_999, "1.0 MB"),
+            (64 << 20, "67.1 MB"),
+        ] {
+            assert_eq!(size(bytes), text);
+        }
     }
 
     #[test]

@@ -34,7 +34,8 @@ pub(super) struct Lines {
 
 #[derive(Debug, Default)]
 struct Shard {
-    lines: HashMap<SessionId, Arc<Line>>,
+    /// And how many stand in each.
+    lines: HashMap<SessionId, (Arc<Line>, usize)>,
     /// Nobody stands in it: the next line to begin. Most have one request, and end with it.
     spare: Option<Arc<Line>>,
 }
@@ -90,13 +91,15 @@ impl Lines {
     pub(super) fn stand(self: &Arc<Self>, session: &SessionId) -> Place {
         let mut shard = self.shard(session).lock();
         let Shard { lines, spare } = &mut *shard;
-        let line = lines.entry(session.clone()).or_insert_with(|| spare.take().unwrap_or_default());
+        let begin = || (spare.take().unwrap_or_default(), 0);
+        let (line, standing) = lines.entry(session.clone()).or_insert_with(begin);
+        *standing += 1;
         Place { lines: Arc::clone(self), session: session.clone(), line: Arc::clone(line) }
     }
 
     /// Wakes everybody who waits for the session's record to change.
     pub(super) fn changed(&self, session: &SessionId) {
-        if let Some(line) = self.shard(session).lock().lines.get(session) {
+        if let Some((line, _)) = self.shard(session).lock().lines.get(session) {
             line.changed.notify_waiters();
         }
     }
@@ -158,9 +161,11 @@ impl Drop for Waiting<'_> {
 impl Drop for Place {
     fn drop(&mut self) {
         let mut shard = self.lines.shard(&self.session).lock();
-        // Ours and the map's: nobody else stands here.
-        if Arc::strong_count(&self.line) == 2 {
-            shard.spare = shard.lines.remove(&self.session).filter(|line| line.is_free());
+        let Some((_, standing)) = shard.lines.get_mut(&self.session) else { return };
+        *standing -= 1;
+        if *standing == 0 {
+            let ended = shard.lines.remove(&self.session).map(|(line, _)| line);
+            shard.spare = ended.filter(|line| line.is_free());
         }
     }
 }
@@ -200,6 +205,23 @@ mod tests {
             task.await.unwrap();
         }
         assert_eq!(*order.lock(), [0, 1]);
+        assert!(lines.shards.iter().all(|shard| shard.lock().lines.is_empty()));
+    }
+
+    #[test]
+    fn no_line_stays_when_many_come_and_go_at_once() {
+        let lines = Lines::new();
+        let sessions = ["a", "b", "c"].map(|id| SessionId::new(id).unwrap());
+        std::thread::scope(|scope| {
+            for turn in 0..4 {
+                let (lines, sessions) = (&lines, &sessions);
+                scope.spawn(move || {
+                    for index in 0..20_000 {
+                        drop(lines.stand(&sessions[(turn + index) % sessions.len()]));
+                    }
+                });
+            }
+        });
         assert!(lines.shards.iter().all(|shard| shard.lock().lines.is_empty()));
     }
 }
