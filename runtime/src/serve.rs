@@ -16,8 +16,9 @@ use hyper::service::{Service, service_fn};
 use hyper_util::rt::TokioIo;
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::config::{ConfigError, Environment, Settings, StoreChoice};
 use crate::function::Function;
@@ -261,6 +262,12 @@ pub async fn serve_router(listener: TcpListener, router: Router, closing: Cancel
     serve_connections(listener, TowerToHyperService::new(router), closing).await;
 }
 
+/// So long after the last connection was accepted none is closed: it may be on its way to
+/// send its request, and a gateway does not send that to another one.
+const FIRST_BYTES: Duration = Duration::from_millis(500);
+/// So many connections may wait to be accepted (Tokio's default).
+const BACKLOG: usize = 1024;
+
 /// The same with any service: no layer is between a connection and what answers it.
 async fn serve_connections<S>(listener: TcpListener, service: S, closing: CancellationToken)
 where
@@ -268,34 +275,51 @@ where
     S: Clone + Send + 'static,
     S::Future: Send,
 {
-    let open = GracefulShutdown::new();
+    let (open, tasks) = (GracefulShutdown::new(), TaskTracker::new());
+    let serve = |stream: TcpStream| {
+        let _ = stream.set_nodelay(true);
+        let connection =
+            http1::Builder::new().serve_connection(TokioIo::new(stream), service.clone());
+        let connection = open.watch(connection);
+        tasks.spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "a connection ended");
+            }
+        });
+    };
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             () = closing.cancelled() => break,
         };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
+        match accepted {
+            Ok((stream, _)) => serve(stream),
             // Of one connection, which is gone.
-            Err(error) if is_connection_error(&error) => continue,
+            Err(error) if is_connection_error(&error) => {}
             Err(error) => {
                 tracing::error!(%error, "no connection can be accepted; trying again");
                 let _ = tokio::time::timeout(Duration::from_secs(1), closing.cancelled()).await;
-                continue;
             }
-        };
-        let _ = stream.set_nodelay(true);
-        let connection =
-            http1::Builder::new().serve_connection(TokioIo::new(stream), service.clone());
-        let connection = open.watch(connection);
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "a connection ended");
-            }
-        });
+        }
     }
-    drop(listener);
-    open.shutdown().await;
+    // Whom the system has let in by now thinks that he is connected.
+    waiting(listener).into_iter().for_each(serve);
+    tasks.close();
+    if tokio::time::timeout(FIRST_BYTES, tasks.wait()).await.is_err() {
+        open.shutdown().await;
+    }
+}
+
+/// The connections that wait to be accepted; nobody else can connect from now on.
+fn waiting(listener: TcpListener) -> Vec<TcpStream> {
+    // Tokio may not have heard of them yet.
+    let Ok(listener) = listener.into_std() else { return Vec::new() };
+    let accept = || {
+        let (stream, _) = listener.accept().ok()?;
+        stream.set_nonblocking(true).ok()?;
+        TcpStream::from_std(stream).ok()
+    };
+    std::iter::from_fn(accept).take(BACKLOG).collect()
 }
 
 fn is_connection_error(error: &std::io::Error) -> bool {
@@ -322,5 +346,43 @@ impl LockFile {
 impl Drop for LockFile {
     fn drop(&mut self) {
         let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::routing::post;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn g5_who_is_connected_when_a_process_leaves_is_answered() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let closing = CancellationToken::new();
+        let router = Router::new().route("/", post(async || "done"));
+        let server = tokio::spawn(serve_router(listener, router, closing.clone()));
+        let ask = async |stream: &mut TcpStream| {
+            let request = "POST / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
+            stream.write_all(request.as_bytes()).await.unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.unwrap();
+            answer
+        };
+        let mut accepted = TcpStream::connect(address).await.unwrap();
+        let mut served = TcpStream::connect(address).await.unwrap();
+        assert!(ask(&mut served).await.ends_with("done"));
+        // Nobody has had the time to accept this one.
+        let waits = std::net::TcpStream::connect(address).unwrap();
+        closing.cancel();
+        while TcpStream::connect(address).await.is_ok() {}
+        // It takes its time to send.
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        assert!(ask(&mut accepted).await.ends_with("done"));
+        waits.set_nonblocking(true).unwrap();
+        let mut waits = TcpStream::from_std(waits).unwrap();
+        assert!(ask(&mut waits).await.ends_with("done"));
+        server.await.unwrap();
     }
 }
