@@ -31,6 +31,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use crate::ports::Port;
+use crate::process;
 
 /// How long a server may take to become ready, or to go.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -322,18 +323,12 @@ impl RedisServer {
 
     /// Stops the process without ending it: it accepts and does not answer.
     pub fn pause(&self) {
-        self.signal("-STOP");
+        self.child.iter().for_each(|child| process::pause(child.id()));
     }
 
     /// Lets a paused process go on.
     pub fn resume(&self) {
-        self.signal("-CONT");
-    }
-
-    fn signal(&self, signal: &str) {
-        let Some(child) = &self.child else { return };
-        let sent = Command::new("kill").arg(signal).arg(child.id().to_string()).status();
-        assert!(sent.expect("kill runs").success());
+        self.child.iter().for_each(|child| process::resume(child.id()));
     }
 
     /// The append-only file that grows.

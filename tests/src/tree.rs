@@ -23,6 +23,7 @@ use crate::link::Link;
 use crate::operator::Operator;
 use crate::oracle::Oracle;
 use crate::ports::Port;
+use crate::process;
 use crate::reach::Reach;
 use crate::redis::{RedisServer, Setup, hasty_server, waitaof_server};
 
@@ -628,12 +629,12 @@ impl Site {
 
     /// SIGSTOP.
     pub fn pause(&self) {
-        self.signal("-STOP");
+        self.process.iter().for_each(|process| process::pause(process.id()));
     }
 
     /// SIGCONT.
     pub fn resume(&self) {
-        self.signal("-CONT");
+        self.process.iter().for_each(|process| process::resume(process.id()));
     }
 
     /// Its Redis.
