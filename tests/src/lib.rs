@@ -5,7 +5,7 @@
 //! - [`mod@bench`]: a store on the bench: how a test writes to a session in one line
 //! - [`conformance`]: the checks that every store must pass
 //! - [`tree`]: a tree of real processes, each node with its own Redis or memory
-//! - [`process`]: processes, held up
+//! - [`process`]: signals to processes
 //! - [`ports`]: ports that belong to one test at a time
 //! - [`client`]: a client as people write them: follows 307, repeats safely
 //! - [`people`]: curl and Python's requests

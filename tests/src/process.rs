@@ -1,4 +1,4 @@
-//! Processes of tests, held up.
+//! Signals to the processes of tests.
 
 use std::fs;
 use std::path::Path;
@@ -22,7 +22,8 @@ pub fn resume(id: u32) {
     signal("-CONT", id);
 }
 
-fn signal(signal: &str, id: u32) {
+/// Sends it a signal, as `kill` names it (`-TERM`).
+pub fn signal(signal: &str, id: u32) {
     let sent = Command::new("kill").args([signal, &id.to_string()]).status();
     assert!(sent.expect("kill runs").success());
 }

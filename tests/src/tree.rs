@@ -551,13 +551,6 @@ impl Site {
         self.settings.insert(name.to_owned(), value.to_owned());
     }
 
-    fn signal(&self, signal: &str) {
-        if let Some(process) = &self.process {
-            let done = Command::new("kill").args([signal, &process.id().to_string()]).status();
-            assert!(done.expect("kill runs").success());
-        }
-    }
-
     /// SIGKILL.
     pub fn kill9(&mut self) {
         if let Some(mut process) = self.process.take() {
@@ -568,7 +561,7 @@ impl Site {
 
     /// SIGTERM, and waits for the end; says whether it ended with 0.
     pub async fn terminate(&mut self) -> bool {
-        self.signal("-TERM");
+        self.process.iter().for_each(|process| process::signal("-TERM", process.id()));
         let Some(mut process) = self.process.take() else { return true };
         let began = Instant::now();
         loop {

@@ -93,14 +93,14 @@ impl Core {
         let (kind, letters) = if commit.remember.is_some() { ("i", "mdqo") } else { ("w", "md") };
         let mut question = Question::new(self.keys.session(session), letters, size);
         state(&mut question, kind, recalled);
-        question.arg(short(commit.lease.0)).number(after.version);
+        question.arg(short(commit.lease.0)).text(after.version);
         match after.bytes == recalled.bytes {
             true => question.arg(""),
-            false => question.number(after.bytes),
+            false => question.text(after.bytes),
         };
         question.arg(if told.is_none() { "1" } else { "" });
         let count = set().count();
-        question.number(count as u64 * 2).number((touched.len() - count) as u64);
+        question.text(count as u64 * 2).text((touched.len() - count) as u64);
         for (field, content) in set() {
             question.arg(field).arg(content);
         }

@@ -63,10 +63,6 @@ impl Question {
         self
     }
 
-    pub(super) fn number(&mut self, number: u64) -> &mut Self {
-        self.text(number)
-    }
-
     pub(super) fn text(&mut self, text: impl std::fmt::Display) -> &mut Self {
         use std::io::Write as _;
         // A vector takes all there is.
