@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use crate::ports::Port;
+use crate::process::signal;
 use crate::screen::Screen;
 
 /// How long a program may take to start or to end.
@@ -138,11 +139,11 @@ impl Terminal {
     /// Runs `funicular …` to its end, which has to come by itself.
     pub fn run(&self, args: &[&str]) -> Ended {
         let child = self.command(args).spawn().expect("it runs");
-        let id = child.id().to_string();
+        let id = child.id();
         let (ended, end) = mpsc::channel();
         std::thread::spawn(move || ended.send(child.wait_with_output()));
         let Ok(output) = end.recv_timeout(PATIENCE) else {
-            let _ = Command::new("kill").args(["-KILL", &id]).status();
+            signal("-KILL", id);
             panic!("funicular {}: still runs", args.join(" "));
         };
         let output = output.expect("its output");
@@ -166,7 +167,7 @@ impl Terminal {
     /// for its end.
     pub fn interrupted(&self, args: &[&str], word: &str) -> Ended {
         let mut child = self.command(args).spawn().expect("it runs");
-        let id = child.id().to_string();
+        let id = child.id();
         let out = BufReader::new(child.stdout.take().expect("its output"));
         let (say, lines) = mpsc::channel();
         std::thread::spawn(move || {
@@ -185,7 +186,7 @@ impl Terminal {
                 break;
             }
         }
-        assert!(Command::new("kill").args(["-INT", &id]).status().expect("kill runs").success());
+        signal("-INT", id);
         while let Ok(line) = lines.recv_timeout(PATIENCE.saturating_sub(began.elapsed())) {
             out.push_str(&line);
             out.push('\n');
@@ -241,14 +242,13 @@ impl Drop for Terminal {
 
 impl Up {
     /// The id of its process.
-    pub fn id(&self) -> String {
-        self.process.id().to_string()
+    pub fn id(&self) -> u32 {
+        self.process.id()
     }
 
     /// SIGTERM; the exit code and the lines that came since it was ready.
     pub fn stop(mut self) -> (i32, Vec<String>) {
-        let id = self.process.id().to_string();
-        assert!(Command::new("kill").arg(id).status().expect("kill runs").success());
+        signal("-TERM", self.process.id());
         let began = Instant::now();
         loop {
             if let Some(status) = self.process.try_wait().expect("its end") {

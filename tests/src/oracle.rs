@@ -9,6 +9,7 @@ use funicular_oracle::daemon::Explanation;
 use funicular_oracle::policy::decision::Phase;
 
 use crate::ports::Port;
+use crate::process::signal;
 use crate::tree::program;
 
 /// How long one may take to answer or to end.
@@ -103,9 +104,7 @@ impl Oracle {
 
     /// SIGTERM, and waits for the end; says whether it ended with 0.
     pub async fn terminate(&mut self) -> bool {
-        let id = self.process.id().to_string();
-        let done = Command::new("kill").args(["-TERM", &id]).status();
-        assert!(done.expect("kill runs").success());
+        signal("-TERM", self.process.id());
         let began = Instant::now();
         loop {
             if let Ok(Some(status)) = self.process.try_wait() {

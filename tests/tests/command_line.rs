@@ -5,6 +5,7 @@ use std::net::TcpListener;
 use funicular_tests::client::Client;
 use funicular_tests::cluster::RedisCluster;
 use funicular_tests::command_line::Terminal;
+use funicular_tests::process::signal;
 use funicular_tests::redis::Setup;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -117,7 +118,7 @@ async fn a_function_of_ones_own_runs_on_every_node_as_a_process() {
 
     // A process that ends is started again, with its sessions.
     let one = terminal.process_of("milan", "greet");
-    assert!(std::process::Command::new("kill").args(["-KILL", &one]).status().unwrap().success());
+    signal("-KILL", one.parse().expect("a process id"));
     funicular_tests::tree::until("it serves again", async || {
         let mut client = log(terminal.gateway("navigli", "greet"));
         client.send(Method::GET, "/log", "").await.status == 200
@@ -285,6 +286,19 @@ fn a_topology_that_is_not_right_is_explained() {
     assert!(good.starts_with("topology.yaml: good: 3 nodes on 3 levels"), "{good}");
     let tree = terminal.run(&["tree", "topology.yaml", "--json"]).good();
     assert_eq!(json_of(&tree)[2]["parent"], "milan");
+}
+
+#[test]
+fn a_tree_that_is_kept_there_already_is_not_written_over() {
+    let terminal = Terminal::open();
+    std::fs::create_dir(terminal.path(".funicular")).expect("a directory");
+    let mine = "levels: [country]\nroot:\n  name: italy\n  gateway: https://italy.example\n";
+    terminal.write(".funicular/topology.yaml", mine);
+    terminal
+        .run(&["up", "--topology", "topology.yaml"])
+        .sentence(65, &[".funicular/topology.yaml", "--topology", "--dir"]);
+    let kept = std::fs::read_to_string(terminal.path(".funicular/topology.yaml"));
+    assert_eq!(kept.expect("the topology"), mine);
 }
 
 #[test]

@@ -1,10 +1,10 @@
 //! `funicular top`: as text, and in a terminal with somebody at the keys.
 
 use std::fs;
-use std::process::Command;
 
 use funicular_tests::client::Client;
 use funicular_tests::command_line::Terminal;
+use funicular_tests::process::{pause, resume, signal};
 use reqwest::Method;
 use serde_json::Value;
 
@@ -13,11 +13,6 @@ const ITEM: &str = r#"{"sku":"apple","count":2}"#;
 async fn add(terminal: &Terminal, session: &str) {
     let mut client = Client::new(terminal.gateway("navigli", "cart"), session);
     client.send(Method::POST, "/items", ITEM).await.expect(201);
-}
-
-fn signal(name: &str, process: &str) {
-    let sent = Command::new("kill").args([name, process]).status();
-    assert!(sent.expect("kill runs").success());
 }
 
 /// The line that a node has on the screen.
@@ -108,7 +103,7 @@ async fn the_screen_goes_on_while_nobody_answers_and_sigterm_gives_the_terminal_
     let screen = terminal.on_screen(&["top", "--function", "cart"], (80, 24));
     screen.wait_for("the tree", |text| line(text, "milan").contains("accept"));
     let nodes = up.id();
-    signal("-STOP", &nodes);
+    pause(nodes);
     // A drain that nobody hears, and help meanwhile.
     screen.press(&["j", "d"]);
     screen.wait_for("a question", |text| text.contains("Drain milan of cart?"));
@@ -118,11 +113,12 @@ async fn the_screen_goes_on_while_nobody_answers_and_sigterm_gives_the_terminal_
     });
     screen.press(&["?"]);
     screen.wait_for("that nobody answers", |text| line(text, "milan").contains("silent"));
-    signal("-CONT", &nodes);
+    resume(nodes);
     screen.wait_for("the nodes again, and the drain", |text| {
         line(text, "italy").contains("accept") && text.contains("`milan` is being drained")
     });
-    signal("-TERM", fs::read_to_string(terminal.path("pid")).expect("its id").trim());
+    let top = fs::read_to_string(terminal.path("pid")).expect("its id");
+    signal("-TERM", top.trim().parse().expect("a process id"));
     let text = screen.wait_for("its end", |text| text.contains("icanon"));
     let lines: Vec<_> = text.lines().filter(|line| !line.is_empty()).collect();
     let why = "funicular: it was told to end";

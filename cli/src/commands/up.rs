@@ -137,6 +137,7 @@ impl Up {
         let programs = self.programs().await?;
         let (text, topology) = tree::load(self.topology.as_deref())?;
         settings::check(&self.set, &topology)?;
+        tree::check_kept(&self.dir, &text)?;
         let addresses = tree::addresses(&topology)?;
         // Every port before anything else: a taken one leaves nothing behind.
         let mut listeners = BTreeMap::new();
@@ -156,7 +157,7 @@ impl Up {
         let (topology, set) = (Arc::new(topology), self.set);
         let site = Site { topology, keys, store: self.store, stores, set };
         let dir = self.dir.canonicalize()?;
-        let given = own::Site { topology: dir.join("topology.yaml"), secrets: dir };
+        let given = own::Site { topology: dir.join(tree::KEPT), secrets: dir };
         let mut running = own::Running::default();
         let closing = CancellationToken::new();
         let watching = CancellationToken::new();

@@ -24,6 +24,7 @@ pub(crate) fn problem(node: &Node, failure: &Failure) -> Problem {
             Problem::busy(config.session_wait).retry_after(*retry_after)
         }
         Failure::TooManyRequests => Problem::too_many_requests(config.max_inflight),
+        Failure::LineFull => Problem::too_many_waiting(config.max_waiting),
         Failure::TooManyNewSessions => {
             Problem::too_many_new_sessions(std::time::Duration::from_secs(1))
         }

@@ -181,7 +181,7 @@ impl Node {
 
     fn no_turn(&self, none: &NoTurn) -> Failure {
         match none {
-            NoTurn::Full => Failure::TooManyRequests,
+            NoTurn::Full => Failure::LineFull,
             NoTurn::Late => self.still_busy(),
         }
     }

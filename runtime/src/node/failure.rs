@@ -41,9 +41,12 @@ pub enum Failure {
         /// When to try again.
         retry_after: Duration,
     },
-    /// Too many requests.
+    /// As many requests run as may.
     #[error("too many requests")]
     TooManyRequests,
+    /// As many requests wait for the session as may.
+    #[error("too many requests for one session")]
+    LineFull,
     /// Sessions are created faster than `creation_rate`.
     #[error("too many new sessions")]
     TooManyNewSessions,

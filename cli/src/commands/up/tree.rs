@@ -14,6 +14,10 @@ use crate::output;
 
 /// The tree that is run when none is named.
 const EXAMPLE: &str = include_str!("../../../../topology/examples/italy.yaml");
+/// The tree that runs, beside the keys: where the other commands look for one.
+pub(super) const KEPT: &str = "topology.yaml";
+/// Begins that file, unless it was there before.
+const WRITTEN: &str = "# Written by `funicular up`, anew with every start.\n";
 
 /// The topology's text and what it says.
 pub(super) fn load(named: Option<&str>) -> Result<(String, Topology)> {
@@ -26,11 +30,29 @@ pub(super) fn load(named: Option<&str>) -> Result<(String, Topology)> {
     Ok((text, topology))
 }
 
+/// Sees that no tree of somebody else's is kept where this one will be.
+pub(super) fn check_kept(dir: &Path, text: &str) -> Result<(), Failure> {
+    let path = dir.join(KEPT);
+    match std::fs::read_to_string(&path) {
+        Ok(kept) if kept != text && !kept.starts_with(WRITTEN) => Err(Failure::Data(format!(
+            "{0} is another tree, and `up` did not write it: run that one with --topology {0}, \
+             or give `up` a directory of its own with --dir",
+            path.display()
+        ))),
+        _ => Ok(()),
+    }
+}
+
 /// Keeps the topology beside the keys, so that the other commands find the tree
 /// that runs.
 pub(super) fn remember(dir: &Path, text: &str) -> Result<()> {
-    let path = dir.join("topology.yaml");
-    std::fs::write(&path, text).with_context(|| format!("{} cannot be written", path.display()))
+    check_kept(dir, text)?;
+    let path = dir.join(KEPT);
+    if std::fs::read_to_string(&path).is_ok_and(|kept| kept == text) {
+        return Ok(());
+    }
+    std::fs::write(&path, format!("{WRITTEN}{text}"))
+        .with_context(|| format!("{} cannot be written", path.display()))
 }
 
 /// Where each node listens: its gateway, which has to be on this machine.
@@ -109,5 +131,21 @@ mod tests {
             let error = addresses(&Topology::parse(&text).unwrap()).unwrap_err();
             assert!(error.to_string().contains("give it one like"), "{bad}: {error}");
         }
+    }
+
+    #[test]
+    fn nobody_elses_tree_is_written_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(KEPT);
+        remember(dir.path(), "a").unwrap();
+        remember(dir.path(), "b").unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), format!("{WRITTEN}b"));
+        std::fs::write(&path, "mine").unwrap();
+        let error = remember(dir.path(), "b").unwrap_err().to_string();
+        assert!(error.contains(&format!("--topology {}", path.display())), "{error}");
+        // It may be run, and stays as it is.
+        remember(dir.path(), "mine").unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "mine");
+        remember(dir.path(), "b").unwrap_err();
     }
 }

@@ -119,7 +119,7 @@ codes! {
     /// The exclusive turn ran out.
     LeaseLost = "lease-lost", LOCKED, "The request lost its turn";
 
-    /// `max_inflight` is reached.
+    /// `max_inflight` is reached, or `max_waiting` by one session.
     TooManyRequests = "too-many-requests", TOO_MANY_REQUESTS, "Too many requests at once";
     /// The creation rate is reached.
     TooManyNewSessions = "too-many-new-sessions", TOO_MANY_REQUESTS, "Too many new sessions";

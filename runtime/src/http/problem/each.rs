@@ -210,6 +210,17 @@ impl Problem {
         .retry_after(SOON)
     }
 
+    /// 429: `limit` requests wait for one session.
+    pub fn too_many_waiting(limit: usize) -> Self {
+        Self::new(
+            Code::TooManyRequests,
+            format!(
+                "{limit} requests wait for this session, as many as `max_waiting` lets; try again"
+            ),
+        )
+        .retry_after(SOON)
+    }
+
     /// 429: sessions are created faster than allowed.
     pub fn too_many_new_sessions(wait: Duration) -> Self {
         Self::new(

@@ -50,6 +50,7 @@ fn every_problem() -> Vec<Problem> {
         Problem::not_taken("the value is no number; send one"),
         Problem::lease_lost(),
         Problem::too_many_requests(64),
+        Problem::too_many_waiting(1024),
         Problem::too_many_new_sessions(second),
         Problem::too_many_moves(256),
         Problem::handler_failed(),

@@ -77,6 +77,26 @@ async fn handlers_run_one_after_the_other_and_what_they_waited_is_told() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn whoever_finds_a_sessions_line_full_is_told_which_bound_that_is() {
+    let tree = Tree::start(|config| {
+        one_seat(config);
+        config.max_waiting = 2;
+    });
+    let running = asks(&tree, "another", Request::get("/slowly"));
+    settle().await;
+    let all: Vec<_> = (0..6).map(|_| asks(&tree, "s", Request::post("/log").text("x"))).collect();
+    let (mut well, mut full) = (0, 0);
+    for answer in all {
+        match answer.await.unwrap() {
+            Err(Failure::LineFull) => full += 1,
+            answer => well += usize::from(ran(&answer)),
+        }
+    }
+    assert!(full > 0 && well > 0 && well + full == 6, "{well} ran, {full} did not");
+    assert!(ran(&running.await.unwrap()));
+}
+
+#[tokio::test(start_paused = true)]
 async fn g5_a_request_that_waits_for_a_seat_follows_its_session_at_once() {
     let tree = Tree::start(one_seat);
     tree.write("navigli", "one").await;
