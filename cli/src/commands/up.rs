@@ -135,9 +135,8 @@ impl Up {
             start_logging();
         }
         let programs = self.programs().await?;
-        let (text, topology) = tree::load(self.topology.as_deref())?;
+        let (text, topology) = tree::load(self.topology.as_deref(), &self.dir)?;
         settings::check(&self.set, &topology)?;
-        tree::check_kept(&self.dir, &text)?;
         let addresses = tree::addresses(&topology)?;
         // Every port before anything else: a taken one leaves nothing behind.
         let mut listeners = BTreeMap::new();

@@ -19,19 +19,18 @@ pub(super) const KEPT: &str = "topology.yaml";
 /// Begins that file, unless it was there before.
 const WRITTEN: &str = "# Written by `funicular up`, anew with every start.\n";
 
-/// The topology's text and what it says.
-pub(super) fn load(named: Option<&str>) -> Result<(String, Topology)> {
+/// The topology's text and what it says; no other one may be in `dir` that `up` did not write.
+pub(super) fn load(named: Option<&str>, dir: &Path) -> Result<(String, Topology)> {
     let environment = std::env::var("FUNICULAR_TOPOLOGY").ok().filter(|text| !text.is_empty());
-    let Some(source) = named.map(str::to_owned).or(environment) else {
-        return Ok((EXAMPLE.to_owned(), options::load(EXAMPLE)?));
-    };
+    let source = named.map(str::to_owned).or(environment).unwrap_or_else(|| EXAMPLE.to_owned());
     let topology = options::load(&source)?;
     let text = if source.contains('\n') { source } else { std::fs::read_to_string(&source)? };
+    check_kept(dir, &text)?;
     Ok((text, topology))
 }
 
 /// Sees that no tree of somebody else's is kept where this one will be.
-pub(super) fn check_kept(dir: &Path, text: &str) -> Result<(), Failure> {
+fn check_kept(dir: &Path, text: &str) -> Result<(), Failure> {
     let path = dir.join(KEPT);
     match std::fs::read_to_string(&path) {
         Ok(kept) if kept != text && !kept.starts_with(WRITTEN) => Err(Failure::Data(format!(
