@@ -2,7 +2,7 @@
 //! what they said; what it decides is done on the side. Nothing that hangs holds up a tick.
 //!
 //! - `gather`: sources, each asked at its own pace
-//! - `act`: what was decided is done, a few at once
+//! - `act`: what was decided is done · `lines`: a few of each function at once
 //! - `record`: what is seen is written down
 //! - `told`: what the oracle tells of itself
 //! - `http`: to whom
@@ -10,6 +10,7 @@
 mod act;
 mod gather;
 mod http;
+mod lines;
 mod record;
 mod told;
 
@@ -38,9 +39,12 @@ use crate::settings::FileSettings;
 use crate::signals::{Board, Sample};
 use crate::sources::status::{Status, Wants};
 use crate::trace::{self, Head};
+use lines::Limits;
 use record::Recorder;
 use told::Told;
 
+/// So many decisions of a function may wait; a budget is far below that.
+const WAITING: usize = 4096;
 /// How long what is under way may take when the oracle ends.
 const ENDING: Duration = Duration::from_secs(5);
 
@@ -93,11 +97,15 @@ async fn run(parts: Parts, told: Arc<Mutex<Told>>, stop: CancellationToken) {
     let (samples, said) = mpsc::channel(1024);
     let gathering = gather::start(&parts.sources, &samples);
     let keeping = tokio::spawn(keep(parts.lease.clone(), parts.file.actions.lease.0 / 3));
-    let at_once = parts.file.actions.at_once;
+    let limits = Limits {
+        at_once: parts.file.actions.at_once,
+        waiting: WAITING,
+        patience: parts.file.signals.stale_after.0,
+    };
     let seed = rand::random();
     let recorder =
         parts.record.as_deref().and_then(|path| Recorder::start(path, &head(&parts, seed)));
-    let acting = act::Acting::start(parts.actions, at_once, Arc::clone(&told));
+    let acting = act::Acting::start(parts.actions, limits, Arc::clone(&told));
     let mut ticking = Ticking {
         began: Instant::now(),
         board: Board::new(parts.file.signals.into()),

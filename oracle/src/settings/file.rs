@@ -71,7 +71,7 @@ pub struct ActionSettings {
     pub timeout: Span,
     /// How often one is tried.
     pub tries: usize,
-    /// So many at once.
+    /// So many of each function at once.
     pub at_once: usize,
     /// How long the right to act lasts after the oracle has died.
     pub lease: Span,
