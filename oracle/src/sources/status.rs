@@ -4,7 +4,8 @@
 //! Signals of each function: `in-flight` (requests that run or wait), `requests` a second,
 //! `queue-wait` and `latency-p50`, `latency-p99` in seconds (of the last seconds; `queue-wait`
 //! is what 99 of 100 requests waited at most for their turn), `sessions`. A function that
-//! nobody called kept nobody waiting: its times are zero.
+//! nobody called kept nobody waiting: its times are zero. They are unknown while it has
+//! requests and answers none.
 //!
 //! It also tells the policy which sessions might move, when the policy wants to know.
 
@@ -321,7 +322,8 @@ fn samples(status: &NodeStatus) -> Result<Vec<Sample>, SourceError> {
         Sample::of(function, &signal("sessions")?, status.sessions as f64),
     ];
     let Some(activity) = status.activity else { return Ok(samples) };
-    let idle = activity.requests == 0;
+    // None was answered; those that hang have their times still to come.
+    let idle = activity.requests == 0 && status.in_flight == 0;
     for (name, micros) in [
         ("queue-wait", activity.queue_wait_p99_us),
         ("latency-p50", activity.latency_p50_us),

@@ -1,7 +1,7 @@
 use super::others::LEFT_ALONE;
 use super::*;
 use crate::duration::Span;
-use crate::testing::{Site, client};
+use crate::testing::{Site, client, node_status};
 
 fn value(samples: &[Sample], signal: &str) -> Option<f64> {
     samples.iter().find(|sample| sample.signal.as_str() == signal).map(|sample| sample.value)
@@ -69,4 +69,34 @@ fn another_is_left_alone_for_a_while() {
     others.note(&figlet, SourceError::Nonsense("a banner".to_owned()), now);
     assert!(others.left_alone(&figlet, now + LEFT_ALONE - Duration::from_millis(1)).is_some());
     assert!(others.left_alone(&figlet, now + LEFT_ALONE).is_none());
+}
+
+#[test]
+fn times_are_zero_while_nobody_called_and_unknown_while_all_requests_hang() {
+    let told = |requests, in_flight, latency| {
+        let mut status = node_status("cart");
+        status.in_flight = in_flight;
+        status.activity = Some(ActivityStatus {
+            window_ms: 5_000,
+            requests,
+            queue_wait_p99_us: latency,
+            latency_p50_us: latency,
+            latency_p99_us: latency,
+            ..ActivityStatus::default()
+        });
+        samples(&status).unwrap()
+    };
+    for (requests, in_flight, latency, expected) in [
+        (0, 0, None, Some(0.0)),
+        (0, 7, None, None),
+        (9, 7, Some(2_000_000), Some(2.0)),
+        (9, 0, Some(2_000_000), Some(2.0)),
+    ] {
+        let samples = told(requests, in_flight, latency);
+        for signal in ["queue-wait", "latency-p50", "latency-p99"] {
+            let case = (requests, in_flight, signal);
+            assert_eq!(value(&samples, signal), expected, "{case:?}");
+        }
+        assert!(value(&samples, "in-flight").is_some());
+    }
 }
