@@ -12,6 +12,8 @@ mod gather;
 mod http;
 mod lines;
 mod record;
+#[cfg(test)]
+mod tests;
 mod told;
 
 use std::collections::BTreeMap;
@@ -32,7 +34,7 @@ pub use told::{Explanation, Mode, Recorded, SignalTold, SourceTold};
 use crate::actions::Actions;
 use crate::lease::Lease;
 use crate::metrics;
-use crate::policy::decision::Decision;
+use crate::policy::decision::{Decision, Verdict};
 use crate::policy::view::Functions;
 use crate::policy::{Input, Memory, Outcome, decide};
 use crate::settings::FileSettings;
@@ -201,15 +203,25 @@ impl Ticking {
             Mode::Acting | Mode::Observing => self.decide(now, &functions),
         };
         self.status.want(wants(&outcome));
-        for verdict in &outcome.verdicts {
-            metrics::stands(&self.here, verdict);
-        }
+        self.stand(&outcome.verdicts);
         for decision in &outcome.decisions {
             self.decided(decision);
         }
         let mut told = self.told.lock();
         told.signals(now, &self.board);
         told.verdicts = outcome.verdicts;
+    }
+
+    /// Counts how functions stand; one that is not judged any more stands nowhere.
+    fn stand(&self, verdicts: &[Verdict]) {
+        for before in &self.told.lock().verdicts {
+            if verdicts.iter().all(|verdict| verdict.function != before.function) {
+                metrics::stands(&self.here, &before.function, None);
+            }
+        }
+        for verdict in verdicts {
+            metrics::stands(&self.here, &verdict.function, Some(verdict.phase));
+        }
     }
 
     /// Takes what sources have said since the last tick.
@@ -298,7 +310,7 @@ impl Ticking {
 }
 
 fn wants(outcome: &Outcome) -> BTreeMap<FunctionName, Wants> {
-    let one = |verdict: &crate::policy::decision::Verdict| {
+    let one = |verdict: &Verdict| {
         let wants = Wants { here: verdict.wants_here, away: verdict.wants_away };
         (verdict.function.clone(), wants)
     };
