@@ -61,8 +61,12 @@ impl Actions {
         Self { client, here, lease, settings }
     }
 
-    /// Does what was decided.
-    pub async fn perform(&self, decision: &Decision) -> Result<Done, ActionError> {
+    /// Does what was decided. A move waits no longer than `patience` for its budget.
+    pub async fn perform(
+        &self,
+        decision: &Decision,
+        patience: Duration,
+    ) -> Result<Done, ActionError> {
         let backoff = ExponentialBuilder::default()
             .with_min_delay(Duration::from_millis(200))
             .with_max_delay(Duration::from_secs(2))
@@ -71,7 +75,7 @@ impl Actions {
         let once = || async {
             // A repeat may come after the lease has ended; it is the same move.
             let first = tries.fetch_add(1, Ordering::Relaxed) == 0;
-            self.lease.permit(first && decision.action.moves().is_some()).await?;
+            self.lease.permit(first && decision.action.moves().is_some(), patience).await?;
             self.once(decision).await
         };
         once.retry(backoff).when(ActionError::unheard).await
@@ -140,6 +144,7 @@ mod tests {
 
     use super::*;
     use crate::duration::Span;
+    use crate::testing::decision;
 
     async fn tried(answer: ResponseTemplate) -> (ActionError, usize) {
         let server = MockServer::start().await;
@@ -151,16 +156,8 @@ mod tests {
         let settings = ActionSettings { timeout: Span::millis(200), ..ActionSettings::default() };
         let client = OperatorClient::new(keys, "oracle".parse().unwrap(), settings.timeout.0);
         let actions = Actions::new(client.unwrap(), here, Lease::Alone, settings);
-        let decision = Decision {
-            at: 0,
-            function: "cart".parse().unwrap(),
-            action: Action::SetStatus { status: OffloadStatus::Reject },
-            rule: "cpu".to_owned(),
-            why: String::new(),
-            readings: Vec::new(),
-            alternatives: Vec::new(),
-        };
-        let error = actions.perform(&decision).await.unwrap_err();
+        let decision = decision("cart", Action::SetStatus { status: OffloadStatus::Reject });
+        let error = actions.perform(&decision, Duration::from_secs(60)).await.unwrap_err();
         (error, server.received_requests().await.unwrap().len())
     }
 

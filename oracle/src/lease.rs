@@ -137,11 +137,12 @@ impl Lease {
         }
     }
 
-    /// Waits until an action is allowed; a move takes one off the budget of the interval.
-    pub async fn permit(&self, is_move: bool) -> Result<(), NoPermit> {
+    /// Waits until an action is allowed, and no longer than `patience`; a move takes one off
+    /// the budget of the interval.
+    pub async fn permit(&self, is_move: bool, patience: Duration) -> Result<(), NoPermit> {
         match self {
             Self::Alone => Ok(()),
-            Self::Shared(lease) => lease.permit(is_move).await,
+            Self::Shared(lease) => lease.permit(is_move, patience).await,
         }
     }
 
@@ -195,8 +196,9 @@ impl SharedLease {
         Ok(held.is_some())
     }
 
-    async fn permit(&self, is_move: bool) -> Result<(), NoPermit> {
+    async fn permit(&self, is_move: bool, patience: Duration) -> Result<(), NoPermit> {
         let began = Instant::now();
+        let patience = patience.min(self.allowance.interval.0);
         loop {
             let number = self.number().ok_or(NoPermit::Another)?;
             let args = [
@@ -211,7 +213,7 @@ impl SharedLease {
                 0 => return Ok(()),
                 1 => return Err(NoPermit::Another),
                 // Moves of the interval before were done later than they were decided.
-                _ if began.elapsed() < self.allowance.interval.0 => {
+                _ if began.elapsed() < patience => {
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
                 _ => return Err(NoPermit::UsedUp),

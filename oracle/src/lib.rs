@@ -37,4 +37,6 @@ pub mod run;
 pub mod settings;
 pub mod signals;
 pub mod sources;
+#[cfg(test)]
+mod testing;
 pub mod trace;

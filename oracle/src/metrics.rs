@@ -3,7 +3,7 @@
 use funicular::session::{FunctionName, NodeName};
 use metrics::{counter, gauge};
 
-use crate::policy::decision::{Decision, Phase, Verdict};
+use crate::policy::decision::{Decision, Phase};
 use crate::signals::SignalName;
 
 /// Something was decided.
@@ -28,13 +28,14 @@ pub(crate) fn acted(node: &NodeName, decision: &Decision, outcome: &'static str)
     counter!("funicular_oracle_actions_total", &labels).increment(1);
 }
 
-/// How a function stands.
-pub(crate) fn stands(node: &NodeName, verdict: &Verdict) {
-    let labels = [("node", node.to_string()), ("function_name", verdict.function.to_string())];
-    let phase = match verdict.phase {
-        Phase::Calm => 0.0,
-        Phase::Holding => 1.0,
-        Phase::Relieving => 2.0,
+/// How a function stands; not a number while nobody judges it here.
+pub(crate) fn stands(node: &NodeName, function: &FunctionName, phase: Option<Phase>) {
+    let labels = [("node", node.to_string()), ("function_name", function.to_string())];
+    let phase = match phase {
+        None => f64::NAN,
+        Some(Phase::Calm) => 0.0,
+        Some(Phase::Holding) => 1.0,
+        Some(Phase::Relieving) => 2.0,
     };
     gauge!("funicular_oracle_phase", &labels).set(phase);
 }

@@ -26,8 +26,8 @@ struct One {
     rejects: BTreeMap<u32, bool>,
     /// Moves under way, by function.
     under_way: BTreeMap<u32, u32>,
-    /// When each of the moves that may be made at once has ended, in milliseconds.
-    free: Vec<Millis>,
+    /// When each of the moves of a function that may be made at once has ended, in milliseconds.
+    free: BTreeMap<u32, Vec<Millis>>,
 }
 
 /// All oracles.
@@ -41,12 +41,11 @@ pub(crate) struct Oracles {
 impl Oracles {
     pub(crate) fn new(scenario: &Scenario) -> Self {
         let rules = scenario.rules.clone();
-        let at_once = rules.file.actions.at_once;
         let one = || One {
             watch: Watch::new(&rules),
             rejects: BTreeMap::new(),
             under_way: BTreeMap::new(),
-            free: vec![0; at_once],
+            free: BTreeMap::new(),
         };
         let nodes = (0..scenario.tree.len()).map(|_| one()).collect();
         let tick = rules.file.tick.0.as_secs().clamp(1, u64::from(NAP)) as Second;
@@ -228,15 +227,19 @@ impl Oracles {
             Direction::Down => state.at != index && tree.in_subtree(state.at, index),
         };
         let one = &mut self.nodes[index as usize];
-        let slot = (0..one.free.len()).min_by_key(|slot| one.free[*slot]).unwrap_or(0);
-        let starts = one.free[slot].max(run.millis());
+        let places = vec![0; self.rules.file.actions.at_once];
+        let free = one.free.entry(function).or_insert(places);
+        let slot = (0..free.len()).min_by_key(|slot| free[*slot]).unwrap_or(0);
+        let starts = free[slot].max(run.millis());
         let begun = target
             .filter(|_| where_it_was && !state.moving)
             .and_then(|to| run.begin_move(session, to, starts, Some((index, function))));
         let one = &mut self.nodes[index as usize];
         match begun {
             Some(ends) => {
-                one.free[slot] = ends;
+                if let Some(free) = one.free.get_mut(&function) {
+                    free[slot] = ends;
+                }
                 *one.under_way.entry(function).or_default() += 1;
             }
             None => {

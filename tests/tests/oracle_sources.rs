@@ -124,8 +124,10 @@ async fn a_real_prometheus_is_asked() {
     assert!(matches!(&said, Err(SourceError::Refused(why)) if why.contains("parse")), "{said:?}");
 }
 
+const INTERVAL: Span = Span::secs(60);
+
 fn allowance(moves: usize) -> Allowance {
-    Allowance { moves, interval: Span::secs(60) }
+    Allowance { moves, interval: INTERVAL }
 }
 
 async fn one_acts(url: &str) {
@@ -133,17 +135,21 @@ async fn one_acts(url: &str) {
     let (first, second) = (lease(Duration::from_millis(300)), lease(Duration::from_secs(30)));
     assert!(first.hold().await.unwrap() && first.is_held());
     assert!(!second.hold().await.unwrap() && !second.is_held());
-    assert_eq!(second.permit(false).await, Err(NoPermit::Another));
-    first.permit(true).await.unwrap();
+    assert_eq!(second.permit(false, INTERVAL.0).await, Err(NoPermit::Another));
+    first.permit(true, INTERVAL.0).await.unwrap();
     // The first one dies: its right ends.
     until("the right has ended", async || second.hold().await.unwrap()).await;
     assert!(!first.is_held());
-    assert_eq!(first.permit(true).await, Err(NoPermit::Another));
+    assert_eq!(first.permit(true, INTERVAL.0).await, Err(NoPermit::Another));
     // What it spent is spent: of two moves one is left.
-    second.permit(true).await.unwrap();
-    let waits = tokio::time::timeout(Duration::from_millis(400), second.permit(true)).await;
+    second.permit(true, INTERVAL.0).await.unwrap();
+    let waits =
+        tokio::time::timeout(Duration::from_millis(400), second.permit(true, INTERVAL.0)).await;
     assert!(waits.is_err(), "{waits:?}");
-    second.permit(false).await.unwrap();
+    // Whoever has no more patience than that is told.
+    let patience = Duration::from_millis(200);
+    assert_eq!(second.permit(true, patience).await, Err(NoPermit::UsedUp));
+    second.permit(false, INTERVAL.0).await.unwrap();
     second.release().await;
     assert!(first.hold().await.unwrap());
 }
@@ -171,10 +177,10 @@ async fn an_old_holder_that_thinks_it_still_is_one_is_refused() {
         .unwrap();
     assert!(new.hold().await.unwrap());
     assert!(old.is_held());
-    assert_eq!(old.permit(true).await, Err(NoPermit::Another));
-    new.permit(true).await.unwrap();
+    assert_eq!(old.permit(true, INTERVAL.0).await, Err(NoPermit::Another));
+    new.permit(true, INTERVAL.0).await.unwrap();
     server.kill9();
-    assert!(matches!(new.permit(true).await, Err(NoPermit::Unknown(_))));
+    assert!(matches!(new.permit(true, INTERVAL.0).await, Err(NoPermit::Unknown(_))));
 }
 
 fn status_of(tree: &Tree, here: &Node, functions: &[&str]) -> Status {

@@ -391,7 +391,7 @@ impl Memory {
                     && decision.action == action
                     && decision.function == moved.function
                     && decision.session.as_ref() == Some(&moved.hash)
-                    && decision.outcome != "observed"
+                    && !["observed", "dropped"].contains(&decision.outcome.as_str())
                     && decision.at_ms.abs_diff(moved.at_ms) < BETWEEN
             });
             let decider = nodes.get(decider);

@@ -321,7 +321,7 @@ pub struct DecisionView {
     pub rule: String,
     /// One sentence.
     pub why: String,
-    /// `waiting`, `done`, `goes-on`, `failed`, or `observed`.
+    /// `waiting`, `done`, `goes-on`, `failed`, `dropped`, or `observed`.
     pub outcome: String,
     /// A sentence about that; may be empty.
     pub detail: String,

@@ -2,7 +2,7 @@
 //! what they said; what it decides is done on the side. Nothing that hangs holds up a tick.
 //!
 //! - `gather`: sources, each asked at its own pace
-//! - `act`: what was decided is done, a few at once
+//! - `act`: what was decided is done · `lines`: a few of each function at once
 //! - `record`: what is seen is written down
 //! - `told`: what the oracle tells of itself
 //! - `http`: to whom
@@ -10,7 +10,10 @@
 mod act;
 mod gather;
 mod http;
+mod lines;
 mod record;
+#[cfg(test)]
+mod tests;
 mod told;
 
 use std::collections::BTreeMap;
@@ -31,16 +34,19 @@ pub use told::{Explanation, Mode, Recorded, SignalTold, SourceTold};
 use crate::actions::Actions;
 use crate::lease::Lease;
 use crate::metrics;
-use crate::policy::decision::Decision;
+use crate::policy::decision::{Decision, Verdict};
 use crate::policy::view::Functions;
 use crate::policy::{Input, Memory, Outcome, decide};
 use crate::settings::FileSettings;
 use crate::signals::{Board, Sample};
 use crate::sources::status::{Status, Wants};
 use crate::trace::{self, Head};
+use lines::Limits;
 use record::Recorder;
 use told::Told;
 
+/// So many decisions of a function may wait; a budget is far below that.
+const WAITING: usize = 4096;
 /// How long what is under way may take when the oracle ends.
 const ENDING: Duration = Duration::from_secs(5);
 
@@ -93,11 +99,15 @@ async fn run(parts: Parts, told: Arc<Mutex<Told>>, stop: CancellationToken) {
     let (samples, said) = mpsc::channel(1024);
     let gathering = gather::start(&parts.sources, &samples);
     let keeping = tokio::spawn(keep(parts.lease.clone(), parts.file.actions.lease.0 / 3));
-    let at_once = parts.file.actions.at_once;
+    let limits = Limits {
+        at_once: parts.file.actions.at_once,
+        waiting: WAITING,
+        patience: parts.file.signals.stale_after.0,
+    };
     let seed = rand::random();
     let recorder =
         parts.record.as_deref().and_then(|path| Recorder::start(path, &head(&parts, seed)));
-    let acting = act::Acting::start(parts.actions, at_once, Arc::clone(&told));
+    let acting = act::Acting::start(parts.actions, limits, Arc::clone(&told));
     let mut ticking = Ticking {
         began: Instant::now(),
         board: Board::new(parts.file.signals.into()),
@@ -193,15 +203,25 @@ impl Ticking {
             Mode::Acting | Mode::Observing => self.decide(now, &functions),
         };
         self.status.want(wants(&outcome));
-        for verdict in &outcome.verdicts {
-            metrics::stands(&self.here, verdict);
-        }
+        self.stand(&outcome.verdicts);
         for decision in &outcome.decisions {
             self.decided(decision);
         }
         let mut told = self.told.lock();
         told.signals(now, &self.board);
         told.verdicts = outcome.verdicts;
+    }
+
+    /// Counts how functions stand; one that is not judged any more stands nowhere.
+    fn stand(&self, verdicts: &[Verdict]) {
+        for before in &self.told.lock().verdicts {
+            if verdicts.iter().all(|verdict| verdict.function != before.function) {
+                metrics::stands(&self.here, &before.function, None);
+            }
+        }
+        for verdict in verdicts {
+            metrics::stands(&self.here, &verdict.function, Some(verdict.phase));
+        }
     }
 
     /// Takes what sources have said since the last tick.
@@ -290,7 +310,7 @@ impl Ticking {
 }
 
 fn wants(outcome: &Outcome) -> BTreeMap<FunctionName, Wants> {
-    let one = |verdict: &crate::policy::decision::Verdict| {
+    let one = |verdict: &Verdict| {
         let wants = Wants { here: verdict.wants_here, away: verdict.wants_away };
         (verdict.function.clone(), wants)
     };

@@ -46,7 +46,7 @@ pub struct Recorded {
     pub time_ms: u64,
     /// The decision.
     pub decision: Decision,
-    /// `waiting`, `done`, `goes-on`, `failed`, or `observed`.
+    /// `waiting`, `done`, `goes-on`, `failed`, `dropped` (it was not begun), or `observed`.
     pub outcome: String,
     /// A sentence about that.
     #[serde(default, skip_serializing_if = "String::is_empty")]

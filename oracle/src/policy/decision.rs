@@ -6,6 +6,8 @@ use funicular::peers::messages::OffloadStatus;
 use funicular::session::{FunctionName, Millis, NodeName, SessionId};
 use serde::{Deserialize, Serialize};
 
+use super::Direction;
+
 /// Something to do.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "do", rename_all = "kebab-case")]
@@ -42,6 +44,15 @@ impl Action {
             Self::SetStatus { status: OffloadStatus::Reject } => "reject",
             Self::Offload { .. } => "offload",
             Self::Onload { .. } => "onload",
+        }
+    }
+
+    /// Which way a session moves, if one does.
+    pub fn direction(&self) -> Option<Direction> {
+        match self {
+            Self::SetStatus { .. } => None,
+            Self::Offload { .. } => Some(Direction::Up),
+            Self::Onload { .. } => Some(Direction::Down),
         }
     }
 

@@ -71,7 +71,7 @@ pub struct ActionSettings {
     pub timeout: Span,
     /// How often one is tried.
     pub tries: usize,
-    /// So many at once.
+    /// So many of each function at once.
     pub at_once: usize,
     /// How long the right to act lasts after the oracle has died.
     pub lease: Span,
@@ -256,28 +256,5 @@ impl FileSettings {
             .map_err(|error| ConfigError(format!("{error}; docs/oracle.md has every setting")))?;
         file.check()?;
         Ok(file)
-    }
-
-    fn check(&self) -> Result<(), ConfigError> {
-        let wrong = |why: &str| Err(ConfigError(why.to_owned()));
-        self.policy.check().map_err(|wrong| ConfigError(wrong.0))?;
-        let sources = &self.sources;
-        let mut lengths = vec![self.tick, sources.status.every, sources.status.timeout];
-        lengths.extend([sources.redis.every, sources.machine.every, self.actions.timeout]);
-        lengths.extend(sources.prometheus.iter().map(|prometheus| prometheus.every));
-        lengths.extend(sources.metrics_server.iter().map(|server| server.every));
-        if lengths.iter().any(|length| length.as_millis() < 10) {
-            return wrong("tick, every and timeout are at least 10ms");
-        }
-        if self.signals.stale_after <= sources.status.every.max(sources.machine.every) {
-            return wrong("stale_after is longer than every: else every signal is unknown");
-        }
-        if self.actions.tries == 0 || self.actions.at_once == 0 {
-            return wrong("tries and at_once are at least 1");
-        }
-        if self.actions.lease.as_millis() < 1000 {
-            return wrong("lease is at least 1s");
-        }
-        Ok(())
     }
 }

@@ -1,6 +1,7 @@
 //! Everything the oracle is told: environment variables, secrets, and one file.
 //! `docs/oracle.md` lists them.
 
+mod check;
 mod file;
 #[cfg(test)]
 mod tests;

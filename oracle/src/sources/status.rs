@@ -4,9 +4,14 @@
 //! Signals of each function: `in-flight` (requests that run or wait), `requests` a second,
 //! `queue-wait` and `latency-p50`, `latency-p99` in seconds (of the last seconds; `queue-wait`
 //! is what 99 of 100 requests waited at most for their turn), `sessions`. A function that
-//! nobody called kept nobody waiting: its times are zero.
+//! nobody called kept nobody waiting: its times are zero. They are unknown while it has
+//! requests and answers none.
 //!
 //! It also tells the policy which sessions might move, when the policy wants to know.
+
+mod others;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -26,6 +31,7 @@ use crate::policy::settings::{PolicySettings, matches_any};
 use crate::policy::view::{FunctionView, Functions, SessionView};
 use crate::settings::StatusSettings;
 use crate::signals::Sample;
+use others::{Others, is_anothers};
 
 /// Label or annotation: the function's sessions never move.
 pub const PIN: &str = "com.funicular.pin";
@@ -70,6 +76,7 @@ struct State {
     /// When nobody was found away, so that not everybody above is asked all the time.
     nobody_away: BTreeMap<FunctionName, Instant>,
     views: BTreeMap<FunctionName, (Instant, FunctionView)>,
+    others: Others,
 }
 
 impl Status {
@@ -129,13 +136,28 @@ impl Status {
         node: &Node,
         function: &FunctionName,
         query: &[(&str, &str)],
-    ) -> Result<NodeStatus, SourceError> {
-        let answer = self.client.get(node, function, "status", query).await;
-        answer.and_then(|answer| answer.read()).map_err(|error| failed(&error))
+    ) -> Result<NodeStatus, CallError> {
+        self.client.get(node, function, "status", query).await?.read()
     }
 
-    /// One function: its signals, and its view for the policy. `None`: it is none of ours.
-    async fn one(&self, listed: &ListedFunction) -> Result<Option<Vec<Sample>>, SourceError> {
+    /// Those that are to be asked, and what one of those said that are left alone.
+    fn ours<'a>(
+        &self,
+        listed: &'a [ListedFunction],
+    ) -> (Vec<&'a ListedFunction>, Option<SourceError>) {
+        let (mut ours, mut said) = (Vec::new(), None);
+        let (state, now) = (self.state.lock(), Instant::now());
+        for function in listed {
+            match state.others.left_alone(&function.name, now) {
+                Some(error) => said = Some(error.clone()),
+                None => ours.push(function),
+            }
+        }
+        (ours, said)
+    }
+
+    /// One function: its signals; its view is kept for the policy.
+    async fn one(&self, listed: &ListedFunction) -> Result<Vec<Sample>, SourceError> {
         let function = &listed.name;
         let wants = self.state.lock().wants.get(function).copied().unwrap_or_default();
         let most = self.settings.sessions.to_string();
@@ -144,9 +166,14 @@ impl Status {
         let status = match self.ask(&self.here, function, query).await {
             Ok(status) => status,
             Err(error) => {
-                // Other functions of OpenFaaS answer this as they like.
+                // Other functions of OpenFaaS answer this as they like, and it is work for them.
                 tracing::debug!(%function, %error, "no status");
-                return Err(error);
+                let said = failed(&error);
+                let mut state = self.state.lock();
+                if is_anothers(&error) && !state.views.contains_key(function) {
+                    state.others.note(function, said.clone(), Instant::now());
+                }
+                return Err(said);
             }
         };
         if status.node != self.here.name || status.function != *function {
@@ -157,7 +184,7 @@ impl Status {
         let view = self.view(listed, &status, away);
         let samples = samples(&status)?;
         self.state.lock().views.insert(function.clone(), (Instant::now(), view));
-        Ok(Some(samples))
+        Ok(samples)
     }
 
     /// Sessions above that have their home at or below this node. A node that does not
@@ -250,16 +277,20 @@ impl Source for Status {
 
     async fn read(&self) -> Result<Vec<Sample>, SourceError> {
         let listed = self.listed().await?;
-        let answers = join_all(listed.iter().map(|function| self.one(function))).await;
+        let (ours, mut failure) = self.ours(&listed);
+        let answers = join_all(ours.into_iter().map(|function| self.one(function))).await;
         let mut samples = Vec::new();
-        let mut failure = None;
         for answer in answers {
             match answer {
-                Ok(said) => samples.extend(said.unwrap_or_default()),
+                Ok(said) => samples.extend(said),
                 Err(error) => failure = Some(error),
             }
         }
-        self.state.lock().views.retain(|name, _| listed.iter().any(|it| it.name == *name));
+        let mut state = self.state.lock();
+        let is_listed = |name: &FunctionName| listed.iter().any(|it| it.name == *name);
+        state.views.retain(|name, _| is_listed(name));
+        state.others.retain(is_listed);
+        drop(state);
         // Functions that are not of Funicular have no such status.
         match failure {
             Some(error) if samples.is_empty() => Err(error),
@@ -291,7 +322,8 @@ fn samples(status: &NodeStatus) -> Result<Vec<Sample>, SourceError> {
         Sample::of(function, &signal("sessions")?, status.sessions as f64),
     ];
     let Some(activity) = status.activity else { return Ok(samples) };
-    let idle = activity.requests == 0;
+    // None was answered; those that hang have their times still to come.
+    let idle = activity.requests == 0 && status.in_flight == 0;
     for (name, micros) in [
         ("queue-wait", activity.queue_wait_p99_us),
         ("latency-p50", activity.latency_p50_us),
