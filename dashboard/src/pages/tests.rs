@@ -1,5 +1,7 @@
 //! What pages say, and what they never do.
 
+use serde_json::json;
+
 use super::testing::{NASTY, view};
 use super::*;
 use crate::watch::view::{FunctionView, SessionView};
@@ -98,6 +100,20 @@ fn what_is_unknown_says_so() {
     assert!(milan.contains("unknown") && !milan.contains("<meter") && !milan.contains("0/s"));
     assert!(html.contains("sessions unknown"), "{html}");
     assert!(html.contains("1 of 3 nodes answers"), "{html}");
+}
+
+#[test]
+fn while_a_store_does_not_answer_its_functions_row_has_no_zeros() {
+    let mut view = view();
+    let navigli = view.nodes.iter_mut().find(|node| node.name.as_str() == "navigli").unwrap();
+    let cart = &mut navigli.functions[0];
+    let drain = json!({"moved": 3, "failing": 0, "reasons": []});
+    cart.drain = serde_json::from_value(drain).unwrap();
+    (cart.status, cart.pending, cart.store) = (None, None, Some("it does not answer".into()));
+    let html = document(Shown { page: &pages()[1], view: &view, viewer: GUEST, words: None }, None);
+    let row = html.split_once("function-cart").unwrap().1.split_once("</tr>").unwrap().0;
+    assert!(row.contains("unknown, drain unknown: 3 moved, left unknown<"), "{row}");
+    assert!(!row.contains("accepts") && !row.contains(">0<"), "{row}");
 }
 
 #[test]

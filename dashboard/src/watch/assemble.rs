@@ -3,15 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use funicular::peers::messages::{ActivityStatus, MovedStatus, NodeStatus, OffloadStatus};
+use funicular::peers::messages::{
+    ActivityStatus, DrainState, DrainStatus, MovedStatus, NodeStatus, OffloadStatus,
+};
 use funicular::session::{FunctionName, NodeName};
 use funicular::topology::{Node, Topology};
 
 use super::answers::{DecisionSaid, FunctionAnswer, NodeAnswer, OracleSaid};
 use super::ask::DECISIONS as TOLD;
 use super::view::{
-    Cause, DecisionView, Event, FunctionView, Load, MoveView, Moving, NodeView, OracleView, Reach,
-    SessionView, SignalView, StandView, Takes, View, What,
+    Cause, DecisionView, DrainView, Event, FunctionView, Load, MoveView, Moving, NodeView,
+    OracleView, Reach, SessionView, SignalView, StandView, Takes, View, What,
 };
 use super::{DECISIONS, EVENTS, MOVES};
 
@@ -167,7 +169,7 @@ impl Memory {
             (known.status, known.listing) = (None, None);
             return;
         };
-        if status.store != "ok" {
+        if !is_counted(&status) {
             // It lists none then, and knows of none.
             known.listing = None;
         } else if answer.sessions > 0 {
@@ -532,29 +534,49 @@ fn oracle_view(reach: Reach, said: &OracleSaid) -> OracleView {
     }
 }
 
+/// While its store does not answer, its counts are none, and its settings those of a new one:
+/// both are unknown.
+fn is_counted(status: &NodeStatus) -> bool {
+    status.store == "ok"
+}
+
 fn function_view(name: &FunctionName, known: &KnownFunction) -> FunctionView {
     let status = known.status.as_ref();
+    let counted = status.filter(|status| is_counted(status));
     let listing = known.listing.as_ref();
     FunctionView {
         name: name.clone(),
         reach: known.reach.clone(),
         version: status.map(|status| status.version.clone()),
-        status: status.map(|status| status.status),
+        status: counted.map(|status| status.status),
         load: status.map(|status| load(status, listing)).unwrap_or_default(),
         store: status.map(|status| status.store.clone()),
-        drain: status.and_then(|status| status.drain.clone()),
+        drain: status
+            .and_then(|status| Some(drain_view(status.drain.as_ref()?, counted.is_some()))),
         restoring: status.is_some_and(|status| status.restore.is_some()),
-        pending: status.map(|status| status.pending),
+        pending: counted.map(|status| status.pending),
         copies: status.map(|status| status.copies.clone()).unwrap_or_default(),
         listed: listing.map(|listing| listing.sessions.clone()),
         listed_all: listing.is_some_and(|listing| listing.all),
     }
 }
 
+fn drain_view(drain: &DrainStatus, counted: bool) -> DrainView {
+    let DrainStatus { state, moved, left, failing, reasons, waits_for } = drain.clone();
+    DrainView {
+        // It may be empty only as far as nothing is counted.
+        state: Some(state).filter(|state| counted || *state != DrainState::Empty),
+        moved,
+        left: counted.then_some(left),
+        failing,
+        reasons,
+        waits_for,
+    }
+}
+
 fn load(status: &NodeStatus, listing: Option<&Listing>) -> Load {
     let activity = status.activity.as_ref();
-    // While its store does not answer, its counts are none.
-    let counted = status.store == "ok";
+    let counted = is_counted(status);
     let all = listing.filter(|listing| listing.all && counted);
     Load {
         in_flight: Some(status.in_flight),
@@ -601,11 +623,12 @@ fn sum(functions: &[FunctionView]) -> Load {
 }
 
 fn takes(functions: &[FunctionView]) -> Takes {
-    let of = |status| functions.iter().any(|function| function.status == Some(status));
-    match (of(OffloadStatus::Accept), of(OffloadStatus::Reject)) {
-        (true, true) => Takes::Mixed,
-        (true, false) => Takes::Accept,
-        (false, true) => Takes::Reject,
-        (false, false) => Takes::Unknown,
+    let of = |status| functions.iter().any(|function| function.status == status);
+    let (accept, reject) = (of(Some(OffloadStatus::Accept)), of(Some(OffloadStatus::Reject)));
+    match (accept, reject, of(None)) {
+        (true, true, _) => Takes::Mixed,
+        (true, false, false) => Takes::Accept,
+        (false, true, false) => Takes::Reject,
+        _ => Takes::Unknown,
     }
 }
