@@ -92,12 +92,12 @@ fn sessions(shown: Shown<'_>, node: &NodeView) -> Markup {
         sessions.map(move |session| (&function.name, session))
     });
     let mut listed = listed.peekable();
-    let known = node.functions.iter().any(|function| function.listed.is_some());
     let all = node.functions.iter().all(|function| function.listed_all);
     html! {
         h2 #sessions-title { "Sessions" }
         @if listed.peek().is_none() {
-            p.hint { (if known { "None is here." } else { "Which are here is unknown." }) }
+            @let none = all && node.reach.answers();
+            p.hint { (if none { "None is here." } else { "Which are here is unknown." }) }
         } @else {
             @if !all { p.hint { "Some of them: the longest unused, and the most used." } }
             div.scrolls tabindex="0" role="region" aria-labelledby="sessions-title" { table {

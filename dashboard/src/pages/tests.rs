@@ -117,6 +117,27 @@ fn while_a_store_does_not_answer_its_functions_row_has_no_zeros() {
 }
 
 #[test]
+fn no_session_is_here_only_if_every_function_says_so() {
+    let sessions = |change: fn(&mut FunctionView)| {
+        let mut view = view();
+        let navigli = view.nodes.iter_mut().find(|node| node.name.as_str() == "navigli").unwrap();
+        navigli.functions[0].listed = Some(Vec::new());
+        let mut cdn = FunctionView { name: "cdn".parse().unwrap(), ..navigli.functions[0].clone() };
+        change(&mut cdn);
+        navigli.functions.push(cdn);
+        let page = &pages()[1];
+        let html = document(Shown { page, view: &view, viewer: GUEST, words: None }, None);
+        html.split_once("sessions-title").unwrap().1.split_once("</p>").unwrap().0.to_owned()
+    };
+    assert!(sessions(|_| {}).contains("None is here."));
+    let silent = sessions(|cdn| (cdn.listed, cdn.listed_all) = (None, false));
+    assert!(silent.contains("Which are here is unknown."), "{silent}");
+    // It has some, and those that it listed have left.
+    let some = sessions(|cdn| cdn.listed_all = false);
+    assert!(some.contains("Which are here is unknown."), "{some}");
+}
+
+#[test]
 fn the_tree_is_a_nested_list() {
     let html = shown(&Page::Tree, GUEST);
     let at = |text: &str| html.find(text).unwrap_or_else(|| panic!("{text}: {html}"));
