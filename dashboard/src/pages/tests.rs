@@ -185,6 +185,11 @@ fn every_fragment_is_one_element_with_its_id() {
 }
 
 #[test]
+fn whoever_does_not_see_the_page_is_told_when_it_is_live_no_more() {
+    assert!(shown(&Page::Tree, GUEST).contains("<p id=\"connection\" role=\"status\""));
+}
+
+#[test]
 fn nothing_is_inline() {
     for page in pages() {
         let html = shown(&page, OPERATOR);
