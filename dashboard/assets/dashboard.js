@@ -103,23 +103,38 @@ function show(fragments) {
   glide(before);
 }
 
+function state(state, words) {
+  if (connection.dataset.state === state) return;
+  connection.dataset.state = state;
+  connection.textContent = words;
+}
+
+// The server beats every two seconds. A browser may never notice that it has gone, or the way
+// to it: three beats that do not come say so.
+const silence = 7000;
+
 function follow() {
   const events = new EventSource(`/events?page=${encodeURIComponent(page)}`);
-  const state = (state, words) => {
-    if (connection.dataset.state === state) return;
-    connection.dataset.state = state;
-    connection.textContent = words;
-  };
-  events.addEventListener("open", () => state("live", "live"));
-  events.addEventListener("error", () => {
+  const lose = () => {
+    clearTimeout(waiting);
+    events.close();
     state("lost", "connection lost: what is shown may be old; trying again");
-    // A refusal ends it; the browser tries again only after what ended by itself.
-    if (events.readyState === EventSource.CLOSED) setTimeout(follow, 5000);
+    setTimeout(follow, 3000);
+  };
+  let waiting = setTimeout(lose, silence);
+  const on = (name, then) => events.addEventListener(name, (event) => {
+    clearTimeout(waiting);
+    waiting = setTimeout(lose, silence);
+    state("live", "live");
+    then?.(event);
   });
-  events.addEventListener("fragments", (event) => show(JSON.parse(event.data)));
-  events.addEventListener("said", (event) => {
+  on("open");
+  on("beat");
+  on("fragments", (event) => show(JSON.parse(event.data)));
+  on("said", (event) => {
     document.getElementById("said").textContent = event.data;
   });
+  events.addEventListener("error", lose);
 }
 
 function notice(good, text) {

@@ -12,6 +12,7 @@ use funicular_tests::browser::Browser;
 use funicular_tests::client::Client;
 use funicular_tests::command_line::{Terminal, Up};
 use funicular_tests::ports::Port;
+use funicular_tests::process::{pause, resume};
 use reqwest::Method;
 use serde_json::json;
 
@@ -37,7 +38,7 @@ impl Site {
         let mut browser = Browser::open();
         browser.resize(1280, 900);
         browser.go(&url);
-        browser.wait("document.getElementById('connection').dataset.state === 'live'");
+        browser.wait(&connection("live"));
         Self { browser, url, terminal, up, _port: port }
     }
 
@@ -74,6 +75,11 @@ fn at(node: &str, session: &str) -> String {
         "[...document.querySelectorAll('[data-key=\"node-{node}\"] > article [data-session] a')] \
          .some((link) => link.textContent === '{session}')"
     )
+}
+
+/// Whether the page says this of its connection.
+fn connection(state: &str) -> String {
+    format!("document.getElementById('connection').dataset.state === '{state}'")
 }
 
 fn now_ms() -> f64 {
@@ -180,6 +186,21 @@ async fn g8_an_operator_offloads_by_button_with_the_keyboard_alone() {
     site.close();
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_falls_silent_is_lost_until_it_speaks_again() {
+    let mut site = Site::open(Terminal::open(), &["--no-oracle"]);
+    // Its connections stay open, and it takes new ones: nothing breaks, nothing comes.
+    pause(site.up.id());
+    site.browser.wait(&connection("lost"));
+    resume(site.up.id());
+    site.browser.wait(&connection("live"));
+    // Live is what it is, and not only says.
+    site.add("ada").await;
+    let hash = funicular::session::SessionId::new("ada").expect("an id").log_hash();
+    site.browser.wait(&at("navigli", &format!("#{}", &hash[..8])));
+    site.close();
+}
+
 /// Many nodes, so that there is something to see; one oracle that soon has enough.
 fn a_wider_tree(terminal: &Terminal, ports: &[Port]) {
     let [italy, milan, navigli] = ["italy", "milan", "navigli"].map(|node| terminal.port(node));
@@ -261,7 +282,7 @@ async fn a_decision_is_shown_with_its_reason_in_light_and_dark() {
     assert_ne!(grounds[0], grounds[1]);
     site.browser.prefer("light");
     site.browser.go(&format!("{}/node/navigli", site.url));
-    site.browser.wait("document.getElementById('connection').dataset.state === 'live'");
+    site.browser.wait(&connection("live"));
     keep(&mut site.browser, "node-light");
     stop.store(true, Ordering::SeqCst);
     for shopper in shoppers {

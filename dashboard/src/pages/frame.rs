@@ -27,7 +27,7 @@ pub fn document(shown: Shown<'_>, notice: Option<&Notice>) -> String {
                 a.skip href="#main" { "Skip to the content" }
                 header.top {
                     p.brand { a href="/" { "Funicular" } }
-                    p #connection data-state="off" { "not live: reload to see what has changed" }
+                    p #connection role="status" data-state="off" { "not live: reload to see what has changed" }
                     (sign_in(shown))
                 }
                 p #notice role="status" data-good=[notice.map(|it| it.good.to_string())] {

@@ -1,12 +1,12 @@
 //! One node: its functions, sessions and oracle.
 
-use funicular::peers::messages::{DrainStatus, OffloadStatus};
+use funicular::peers::messages::OffloadStatus;
 use funicular::session::NodeName;
 use maud::{Markup, html};
 
 use super::tree::{badges, times};
 use super::{Shown, actions, node_link, session_link, words};
-use crate::watch::view::{FunctionView, NodeView, OracleView, Reach};
+use crate::watch::view::{DrainView, FunctionView, NodeView, OracleView, Reach};
 
 pub(super) fn node(shown: Shown<'_>, name: &NodeName) -> Markup {
     html! {
@@ -77,9 +77,13 @@ fn function_row(function: &FunctionView) -> Markup {
     }
 }
 
-fn drained(drain: &DrainStatus) -> String {
-    let state = format!("{:?}", drain.state).to_lowercase();
-    format!("drain {state}: {} moved, {} left", drain.moved, drain.left)
+fn drained(drain: &DrainView) -> String {
+    let state = words::known(drain.state, |state| format!("{state:?}").to_lowercase());
+    let left = match drain.left {
+        Some(left) => format!("{left} left"),
+        None => format!("left {}", words::UNKNOWN),
+    };
+    format!("drain {state}: {} moved, {left}", drain.moved)
 }
 
 fn sessions(shown: Shown<'_>, node: &NodeView) -> Markup {
@@ -88,12 +92,12 @@ fn sessions(shown: Shown<'_>, node: &NodeView) -> Markup {
         sessions.map(move |session| (&function.name, session))
     });
     let mut listed = listed.peekable();
-    let known = node.functions.iter().any(|function| function.listed.is_some());
     let all = node.functions.iter().all(|function| function.listed_all);
     html! {
         h2 #sessions-title { "Sessions" }
         @if listed.peek().is_none() {
-            p.hint { (if known { "None is here." } else { "Which are here is unknown." }) }
+            @let none = all && node.reach.answers();
+            p.hint { (if none { "None is here." } else { "Which are here is unknown." }) }
         } @else {
             @if !all { p.hint { "Some of them: the longest unused, and the most used." } }
             div.scrolls tabindex="0" role="region" aria-labelledby="sessions-title" { table {

@@ -1,5 +1,7 @@
 //! What pages say, and what they never do.
 
+use serde_json::json;
+
 use super::testing::{NASTY, view};
 use super::*;
 use crate::watch::view::{FunctionView, SessionView};
@@ -101,6 +103,41 @@ fn what_is_unknown_says_so() {
 }
 
 #[test]
+fn while_a_store_does_not_answer_its_functions_row_has_no_zeros() {
+    let mut view = view();
+    let navigli = view.nodes.iter_mut().find(|node| node.name.as_str() == "navigli").unwrap();
+    let cart = &mut navigli.functions[0];
+    let drain = json!({"moved": 3, "failing": 0, "reasons": []});
+    cart.drain = serde_json::from_value(drain).unwrap();
+    (cart.status, cart.pending, cart.store) = (None, None, Some("it does not answer".into()));
+    let html = document(Shown { page: &pages()[1], view: &view, viewer: GUEST, words: None }, None);
+    let row = html.split_once("function-cart").unwrap().1.split_once("</tr>").unwrap().0;
+    assert!(row.contains("unknown, drain unknown: 3 moved, left unknown<"), "{row}");
+    assert!(!row.contains("accepts") && !row.contains(">0<"), "{row}");
+}
+
+#[test]
+fn no_session_is_here_only_if_every_function_says_so() {
+    let sessions = |change: fn(&mut FunctionView)| {
+        let mut view = view();
+        let navigli = view.nodes.iter_mut().find(|node| node.name.as_str() == "navigli").unwrap();
+        navigli.functions[0].listed = Some(Vec::new());
+        let mut cdn = FunctionView { name: "cdn".parse().unwrap(), ..navigli.functions[0].clone() };
+        change(&mut cdn);
+        navigli.functions.push(cdn);
+        let page = &pages()[1];
+        let html = document(Shown { page, view: &view, viewer: GUEST, words: None }, None);
+        html.split_once("sessions-title").unwrap().1.split_once("</p>").unwrap().0.to_owned()
+    };
+    assert!(sessions(|_| {}).contains("None is here."));
+    let silent = sessions(|cdn| (cdn.listed, cdn.listed_all) = (None, false));
+    assert!(silent.contains("Which are here is unknown."), "{silent}");
+    // It has some, and those that it listed have left.
+    let some = sessions(|cdn| cdn.listed_all = false);
+    assert!(some.contains("Which are here is unknown."), "{some}");
+}
+
+#[test]
 fn the_tree_is_a_nested_list() {
     let html = shown(&Page::Tree, GUEST);
     let at = |text: &str| html.find(text).unwrap_or_else(|| panic!("{text}: {html}"));
@@ -145,6 +182,11 @@ fn every_fragment_is_one_element_with_its_id() {
             assert!(opening.contains(&format!("id=\"{id}\"")), "{opening}");
         }
     }
+}
+
+#[test]
+fn whoever_does_not_see_the_page_is_told_when_it_is_live_no_more() {
+    assert!(shown(&Page::Tree, GUEST).contains("<p id=\"connection\" role=\"status\""));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use funicular::peers::messages::NodeStatus;
+use funicular::peers::messages::{DrainState, NodeStatus, OffloadStatus};
 use funicular::session::{FunctionName, NodeName, SessionId};
 use funicular::topology::Topology;
 use parking_lot::Mutex;
@@ -187,6 +187,42 @@ fn while_a_store_does_not_answer_its_sessions_are_unknown_and_its_node_answers()
     assert!(view.events.is_empty());
     memory.take(says("milan", 3, json!({"sessions": 1, "listed": [session("a", 100)]})));
     assert_eq!(sessions_at(&memory.view(3), "milan"), ["a"]);
+}
+
+#[test]
+fn while_a_store_does_not_answer_nothing_that_it_holds_is_told() {
+    let mut memory = memory();
+    let mut say = |store: &str, state: &str| {
+        let drain = json!({"state": state, "moved": 3, "left": 0, "failing": 0});
+        memory.take(says("milan", 1, json!({"store": store, "drain": drain})));
+        let milan = memory.view(1).node(&name("milan")).unwrap().clone();
+        let function = milan.functions[0].clone();
+        let drain = function.drain.unwrap();
+        ((function.status, milan.takes, function.pending), (drain.state, drain.moved, drain.left))
+    };
+    let unknown = (None, Takes::Unknown, None);
+    let away = "the store does not answer";
+    // Whether it is empty is in doubt; that it goes on is not.
+    assert_eq!(say(away, "empty"), (unknown, (None, 3, None)));
+    assert_eq!(say(away, "moving"), (unknown, (Some(DrainState::Moving), 3, None)));
+    let known = (Some(OffloadStatus::Accept), Takes::Accept, Some(0));
+    assert_eq!(say("ok", "empty"), (known, (Some(DrainState::Empty), 3, Some(0))));
+}
+
+#[test]
+fn what_a_node_takes_is_unknown_while_that_of_one_function_is() {
+    let mut memory = memory();
+    let mut takes = |cdn: Value| {
+        let mut answer = says("milan", 1, json!({}));
+        let status = Ok(Box::new(status("milan", cdn)));
+        let cdn = FunctionAnswer { function: "cdn".parse().unwrap(), sessions: 64, status };
+        answer.functions.as_mut().unwrap().push(cdn);
+        memory.take(answer);
+        memory.view(1).node(&name("milan")).unwrap().takes
+    };
+    assert_eq!(takes(json!({})), Takes::Accept);
+    assert_eq!(takes(json!({"store": "it does not answer"})), Takes::Unknown);
+    assert_eq!(takes(json!({"status": "reject"})), Takes::Mixed);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::fmt::{Display, Formatter};
 
-use funicular::peers::messages::{CopyStatus, DrainStatus, OffloadStatus};
+use funicular::peers::messages::{CopyStatus, DrainReason, DrainState, OffloadStatus};
 use funicular::session::{Epoch, FunctionName, Millis, NodeName, SessionId};
 use serde::{Deserialize, Serialize};
 
@@ -82,7 +82,8 @@ pub struct NodeView {
     pub takes: Takes,
 }
 
-/// Whether a node takes sessions from below, all its functions together.
+/// Whether a node takes sessions from below, all its functions together; unknown if that of
+/// one of them is, unless others differ already.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Takes {
@@ -153,7 +154,7 @@ pub struct FunctionView {
     /// How its store is: `ok`, or what is wrong.
     pub store: Option<String>,
     /// How far it is drained, if it is.
-    pub drain: Option<DrainStatus>,
+    pub drain: Option<DrainView>,
     /// Whether it is being restored, and serves nothing.
     pub restoring: bool,
     /// Sessions about which somebody has to be asked or told something.
@@ -164,6 +165,23 @@ pub struct FunctionView {
     pub listed: Option<Vec<SessionView>>,
     /// Whether those are all.
     pub listed_all: bool,
+}
+
+/// How far a function is drained.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DrainView {
+    /// What it is at; `None`: unknown, since nobody can say whether it is empty.
+    pub state: Option<DrainState>,
+    /// Sessions that were moved away since it began.
+    pub moved: u64,
+    /// Sessions that are here.
+    pub left: Option<u64>,
+    /// Sessions that could not go when they were last tried.
+    pub failing: u64,
+    /// Why they could not, the most frequent reasons first.
+    pub reasons: Vec<DrainReason>,
+    /// Why none is offered for a while.
+    pub waits_for: Option<String>,
 }
 
 /// A session at a node.

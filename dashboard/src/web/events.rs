@@ -1,7 +1,8 @@
 //! What changes on a page while somebody looks at it (server-sent events).
 //!
 //! `fragments`: a JSON object of elements by id, those that changed. `said`: what happened, as
-//! one sentence, for who does not see the page.
+//! one sentence, for who does not see the page. `beat`: nothing, every [`BEAT`], since a page
+//! cannot tell a server that has gone from one that has nothing to say.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -12,6 +13,7 @@ use axum::http::HeaderMap;
 use axum::response::sse::Event;
 use futures_util::stream::{self, Stream};
 use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use super::Inner;
@@ -20,6 +22,8 @@ use crate::watch::view::View;
 
 /// No more often than this is a page changed.
 const PACE: Duration = Duration::from_millis(150);
+/// The script knows it too: without three of them the connection is lost.
+const BEAT: Duration = Duration::from_secs(2);
 /// So many events are said at once; the rest is counted.
 const SAID: usize = 3;
 
@@ -33,6 +37,7 @@ struct Telling {
     sent: BTreeMap<&'static str, String>,
     said: Option<u64>,
     waiting: Vec<Event>,
+    beat: Interval,
     _place: OwnedSemaphorePermit,
 }
 
@@ -46,6 +51,8 @@ pub(super) fn of(
     let mut views = inner.watcher.subscribe();
     // The first is told at once.
     views.mark_changed();
+    let mut beat = tokio::time::interval_at(Instant::now() + BEAT, BEAT);
+    beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let telling = Telling {
         page,
         headers,
@@ -55,6 +62,7 @@ pub(super) fn of(
         sent: BTreeMap::new(),
         said: None,
         waiting: Vec::new(),
+        beat,
         _place: place,
     };
     stream::unfold(telling, async |mut telling| {
@@ -75,6 +83,8 @@ impl Telling {
             }
             tokio::select! {
                 () = self.stop.cancelled() => return None,
+                // Without data it would be none to a browser.
+                _ = self.beat.tick() => return Some(Event::default().event("beat").data("-")),
                 changed = self.views.changed() => changed.ok()?,
             }
             let view = Arc::clone(&self.views.borrow_and_update());

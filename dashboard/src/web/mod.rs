@@ -24,7 +24,7 @@ use axum::body::{Body, Bytes};
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::middleware::{self, Next};
-use axum::response::sse::{KeepAlive, Sse};
+use axum::response::sse::Sse;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use funicular::http::signature::Secret;
@@ -161,8 +161,7 @@ async fn tell(State(inner): State<Arc<Inner>>, uri: Uri, headers: HeaderMap) -> 
         let why = "Too many pages are open; close one, or reload by hand.\n";
         return plain(StatusCode::SERVICE_UNAVAILABLE, why);
     };
-    let events = events::of(&inner, page, headers, place);
-    Sse::new(events).keep_alive(KeepAlive::default()).into_response()
+    Sse::new(events::of(&inner, page, headers, place)).into_response()
 }
 
 async fn sign_in(State(inner): State<Arc<Inner>>, headers: HeaderMap, body: Bytes) -> Response {

@@ -239,6 +239,23 @@ async fn what_changes_is_told_to_who_looks() {
 }
 
 #[tokio::test]
+async fn who_looks_hears_a_beat_while_nothing_changes() {
+    let site = Site::open().await;
+    let url = format!("http://{}/events?page=/", site.address);
+    let mut answer = site.http.get(url).send().await.unwrap();
+    // From now on whoever waits for a time has it at once.
+    tokio::time::pause();
+    let beats = async {
+        let mut text = String::new();
+        while text.matches("event: beat\ndata: ").count() < 3 {
+            let chunk = answer.chunk().await.unwrap().expect("it goes on");
+            text.push_str(std::str::from_utf8(&chunk).unwrap());
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), beats).await.expect("it beats");
+}
+
+#[tokio::test]
 async fn what_was_begun_is_done_though_the_browser_goes_away() {
     let (tell, mut told) = mpsc::unbounded_channel();
     let answer = Arc::new(Notify::new());

@@ -13,7 +13,7 @@ use super::rows;
 pub(super) struct State {
     /// Where the arrows go.
     pub(super) focus: Focus,
-    /// The chosen node.
+    /// The node that was chosen last; it counts while it is shown.
     pub(super) node: Option<NodeName>,
     /// The chosen session.
     pub(super) session: Option<SessionKey>,

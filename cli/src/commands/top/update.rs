@@ -10,6 +10,8 @@ use super::state::{Action, Focus, Mode, Said, SessionKey, State};
 
 /// So far goes a page.
 const PAGE: isize = 10;
+/// What is said to a key that needs a node.
+const NO_NODE: &str = "choose a node first";
 
 /// Something that happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +39,7 @@ pub(super) enum Effect {
 
 /// The state after an event, and what is to be done.
 pub(super) fn update(mut state: State, view: &View, event: Event) -> (State, Vec<Effect>) {
+    let filter = state.filter.clone();
     let effects = match event {
         Event::Key(key) => state.key(view, key),
         Event::Pasted(text) => {
@@ -52,7 +55,8 @@ pub(super) fn update(mut state: State, view: &View, event: Event) -> (State, Vec
         }
         Event::View | Event::Resized => Vec::new(),
     };
-    state.settle(view);
+    let typed = state.filter != filter;
+    state.settle(view, typed);
     (state, effects)
 }
 
@@ -182,11 +186,16 @@ impl State {
     }
 
     fn enter(&mut self, view: &View) {
-        let rows = self.node(view).map(|node| rows::sessions(node, self)).unwrap_or_default();
+        let Some(node) = self.node(view) else {
+            self.said = Some(Said::bad(NO_NODE));
+            return;
+        };
+        let rows = rows::sessions(node, self);
         let Some(first) = rows.first() else {
-            let known = self.node(view).is_some_and(|node| node.load.sessions.is_some());
-            let why =
-                if known { "no session is listed there" } else { "nobody knows its sessions" };
+            let why = match node.load.sessions {
+                Some(_) => "no session is listed there",
+                None => "nobody knows its sessions",
+            };
             self.said = Some(Said::bad(why));
             return;
         };
@@ -201,8 +210,10 @@ impl State {
             Focus::Nodes => {
                 let rows = rows::nodes(view, self);
                 let here = rows.iter().position(|row| Some(&row.node.name) == self.node.as_ref());
-                let next = rows.get(moved(here.unwrap_or(0), by, rows.len()));
-                self.node = next.map(|row| row.node.name.clone());
+                let next = here.map_or(0, |here| moved(here, by, rows.len()));
+                if let Some(row) = rows.get(next) {
+                    self.node = Some(row.node.name.clone());
+                }
             }
             Focus::Sessions => {
                 let Some(node) = self.node(view) else { return };
@@ -224,11 +235,16 @@ impl State {
         self.function = all.get(next).map(|name| (*name).clone());
     }
 
-    /// Nodes and sessions that are shown no more are not chosen either. Another session does
-    /// not take the place of one that went: a key would mean the wrong one.
-    fn settle(&mut self, view: &View) {
+    /// Nodes and sessions that are shown no more are not chosen either, though a node is again
+    /// once it is back. No other one takes the place of one that went by itself: a key would
+    /// mean the wrong one. Only who has just `typed` a filter finds its first node chosen.
+    fn settle(&mut self, view: &View, typed: bool) {
+        let chooses = self.node.is_none() || typed && self.node(view).is_none();
+        if chooses && let Some(first) = rows::nodes(view, self).first() {
+            self.node = Some(first.node.name.clone());
+        }
         if self.node(view).is_none() {
-            self.node = rows::nodes(view, self).first().map(|row| row.node.name.clone());
+            self.focus = Focus::Nodes;
         }
         if self.session(view).is_none() {
             self.session = None;

@@ -1,9 +1,9 @@
 //! Figures and sentences.
 
-use funicular::peers::messages::{DrainState, DrainStatus};
+use funicular::peers::messages::DrainState;
 use funicular::session::SessionId;
 use funicular_dashboard::watch::view::{
-    Cause, DecisionView, Load, MoveView, Moving, NodeView, Reach, View, What,
+    Cause, DecisionView, DrainView, Load, MoveView, Moving, NodeView, Reach, View, What,
 };
 
 use super::rows::News;
@@ -105,16 +105,17 @@ pub(super) fn moving(moving: &Moving) -> String {
 }
 
 /// How far a drain is.
-pub(super) fn drain(drain: &DrainStatus) -> String {
+pub(super) fn drain(drain: &DrainView) -> String {
     let doing = match drain.state {
-        DrainState::Off => return String::new(),
-        DrainState::Moving => "drain goes on",
-        DrainState::Waiting => "drain waits",
-        DrainState::Empty => return format!("drained, {} moved", drain.moved),
+        None => "drain ?",
+        Some(DrainState::Off) => return String::new(),
+        Some(DrainState::Moving) => "drain goes on",
+        Some(DrainState::Waiting) => "drain waits",
+        Some(DrainState::Empty) => return format!("drained, {} moved", drain.moved),
     };
     let why = drain.waits_for.as_ref().or_else(|| drain.reasons.first().map(|first| &first.why));
     let why = why.map(|why| format!(": {why}")).unwrap_or_default();
-    format!("{doing}, {} moved, {} left{why}", drain.moved, drain.left)
+    format!("{doing}, {} moved, {} left{why}", drain.moved, number(drain.left))
 }
 
 /// Why a node is not to be counted on, if it is not.
@@ -195,6 +196,21 @@ mod tests {
         assert_eq!(told(&[Some(2), Some(3)]), "5");
         assert_eq!(told(&[Some(2), None]), "≥2");
         assert_eq!(told(&[None, None]), "?");
+    }
+
+    #[test]
+    fn of_a_drain_that_nobody_can_follow_the_rest_is_unknown() {
+        let mut far = DrainView {
+            state: Some(DrainState::Moving),
+            moved: 3,
+            left: None,
+            failing: 0,
+            reasons: Vec::new(),
+            waits_for: None,
+        };
+        assert_eq!(drain(&far), "drain goes on, 3 moved, ? left");
+        far.state = None;
+        assert_eq!(drain(&far), "drain ?, 3 moved, ? left");
     }
 
     #[test]

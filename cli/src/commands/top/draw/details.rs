@@ -12,7 +12,7 @@ use super::{
 use crate::commands::top::rows::{self, SessionRow};
 use crate::commands::top::state::Focus;
 use crate::commands::top::words::{
-    UNKNOWN, age, drain, known, latency, moves, moving, number, oracle, percent, rate, silent,
+    UNKNOWN, age, drain, known, latency, moves, moving, number, oracle, percent, rate, silent, sum,
 };
 use crate::output::size;
 
@@ -127,22 +127,16 @@ fn sessions(scene: Scene<'_>, node: &NodeView, width: usize, height: usize) -> V
     let (state, theme) = (scene.state, scene.theme);
     let rows = rows::sessions(node, state);
     let only = state.function.as_ref();
-    let listed = rows::functions(node, only).all(|it| it.listed.is_some() || !it.reach.answers());
     if rows.is_empty() {
-        let none = if listed && node.reach.answers() { "no session is here" } else { "sessions ?" };
+        let all = rows::functions(node, only).all(|function| function.listed_all);
+        let none = if all && node.reach.answers() { "no session is here" } else { "sessions ?" };
         return vec![Line::styled(none, FAINT)];
     }
     let columns = Columns::fit(width, &rows);
     let mut lines = vec![Line::styled(columns.heads(), HEAD)];
-    let not_listed = rows::functions(node, only)
-        .filter(|function| !function.listed_all)
-        .map(|function| {
-            let listed = function.listed.as_ref().map_or(0, Vec::len) as u64;
-            function.load.sessions.unwrap_or(0).saturating_sub(listed)
-        })
-        .sum::<u64>();
+    let not_listed = not_listed(rows::functions(node, only));
     let chosen = rows.iter().position(|row| Some(row.key()) == state.session);
-    let room = height.saturating_sub(1 + usize::from(not_listed > 0));
+    let room = height.saturating_sub(1 + usize::from(not_listed.is_some()));
     for index in window(rows.len(), room, chosen) {
         let is_chosen = chosen == Some(index);
         let style = match (is_chosen, &rows[index].session.moving) {
@@ -153,10 +147,20 @@ fn sessions(scene: Scene<'_>, node: &NodeView, width: usize, height: usize) -> V
         let mark = if is_chosen { "▸ " } else { "  " };
         lines.push(Line::styled(format!("{mark}{}", columns.row(&rows[index])), style));
     }
-    if not_listed > 0 {
-        lines.push(Line::styled(format!("  and {not_listed} more"), FAINT));
+    if let Some(more) = not_listed {
+        lines.push(Line::styled(format!("  and {more} more"), FAINT));
     }
     lines
+}
+
+/// How many sessions are here beside those that are listed; none if there are none.
+fn not_listed<'a>(functions: impl Iterator<Item = &'a FunctionView>) -> Option<String> {
+    let more = functions.filter(|function| !function.listed_all).map(|function| {
+        let listed = function.listed.as_ref().map_or(0, Vec::len) as u64;
+        function.load.sessions.map(|all| all.saturating_sub(listed))
+    });
+    let more: Vec<_> = more.filter(|more| *more != Some(0)).collect();
+    (!more.is_empty()).then(|| sum(more.iter().copied(), |more| more.to_string()))
 }
 
 /// Columns that a narrow screen has no room for: width, and whether they stand right.

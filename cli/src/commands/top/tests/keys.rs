@@ -261,6 +261,43 @@ fn when_the_chosen_session_has_gone_no_other_one_takes_its_place() {
 }
 
 #[test]
+fn when_the_chosen_node_is_shown_no_more_no_other_one_takes_its_place() {
+    let state = press(&chose("italy"), "/carla\n");
+    assert_eq!(state.node, Some(node("navigli")));
+    // carla moves to milan, and that is the only one to be shown.
+    let topology = Arc::new(Topology::parse(TREE).unwrap());
+    let all = topology.nodes().map(|node| node.name.clone()).collect();
+    let mut memory = Memory::new(topology, all);
+    let has = |id| json!({ "sessions": 1, "listed": [session(id, "navigli", 1, 1)] });
+    memory.take(says("navigli", has("bob"), json!({})));
+    memory.take(says("milan", has("carla"), json!({})));
+    let moved = memory.view(NOW);
+    let focused = press(&state, "l");
+    for begun in [state, focused] {
+        let (now, _) = update(begun, &moved, Event::View);
+        assert_eq!(rows::nodes(&moved, &now).len(), 1);
+        assert!(now.node(&moved).is_none(), "{:?}", now.node);
+        for keys in ["o", "n", "a", "r", "d", "l", "\t", "\n"] {
+            let (refused, effects) = typed(&moved, &now, keys);
+            assert_eq!((effects, said(&refused)), (vec![], "choose a node first"), "{keys:?}");
+            assert_eq!(refused.mode, Mode::Normal);
+        }
+        // An arrow chooses it, also one that leads further.
+        let reject = |name, keys| {
+            let functions = vec![cart(), function("cdn")];
+            let what = What::Status { functions, status: OffloadStatus::Reject };
+            assert_eq!(typed(&moved, &now, keys).1, act(name, what), "{keys:?}");
+        };
+        for keys in ["jr", "kr", "Gr"] {
+            reject("milan", keys);
+        }
+        // So does another filter, and without one the node is there that was chosen.
+        reject("milan", "/\u{8}\nr");
+        reject("navigli", "\u{1b}r");
+    }
+}
+
+#[test]
 fn a_history_scrolls_and_closes() {
     let state = press(&chose("milan"), "l\n");
     assert!(matches!(state.mode, Mode::History { from: 0, .. }));

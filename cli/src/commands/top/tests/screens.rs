@@ -73,6 +73,30 @@ fn a_node_that_was_not_asked_yet_is_unknown() {
 }
 
 #[test]
+fn sessions_of_a_function_that_is_silent_are_unknown_whatever_another_says() {
+    let shown = |at: &str, cart: Value| {
+        let topology = Arc::new(Topology::parse(TREE).unwrap());
+        let all = topology.nodes().map(|node| node.name.clone()).collect();
+        let mut memory = Memory::new(topology, all);
+        let mut answer = says(at, cart, json!({}));
+        for function in answer.functions.iter_mut().flatten().skip(1) {
+            function.status = Err("connection refused".to_owned());
+        }
+        memory.take(answer);
+        text(&drawn(&memory.view(NOW), &chose(at), true, (80, 24)))
+    };
+    let none = shown("milan", json!({}));
+    assert!(none.contains("│sessions ?") && !none.contains("no session is here"), "{none}");
+    let one = shown("milan", json!({ "sessions": 1, "listed": [session("ada", "milan", 1, 1)] }));
+    assert!(one.contains("│  and ? more"), "{one}");
+    let many = shown("milan", json!({ "sessions": 9, "listed": [session("ada", "milan", 1, 1)] }));
+    assert!(many.contains("│  and ≥8 more"), "{many}");
+    // Of functions that all answer it is known.
+    let brera = text(&drawn(&view(), &chose("brera"), true, (80, 24)));
+    assert!(brera.contains("│no session is here"), "{brera}");
+}
+
+#[test]
 fn a_narrow_screen_has_nodes_or_sessions() {
     let state = chose("navigli");
     shows("narrow-nodes", &state, (44, 16));

@@ -4,7 +4,7 @@ use funicular::peers::messages::{DrainAction, OffloadStatus};
 use funicular::session::FunctionName;
 use funicular_dashboard::watch::view::{FunctionView, NodeView, View};
 
-use super::Effect;
+use super::{Effect, NO_NODE};
 use crate::commands::top::rows;
 use crate::commands::top::state::{Action, Focus, Mode, Said, SessionKey, State, What};
 
@@ -12,7 +12,7 @@ impl State {
     /// What `o`, `n`, `a`, `r` or `d` leads to.
     pub(super) fn command(&mut self, view: &View, letter: char) -> Vec<Effect> {
         let Some(node) = self.node(view) else {
-            return self.refuse("choose a node first");
+            return self.refuse(NO_NODE);
         };
         match (letter, self.focus) {
             ('o' | 'n', Focus::Sessions) => match self.session.clone() {
