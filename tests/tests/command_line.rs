@@ -347,6 +347,14 @@ async fn g2_on_redis_everything_is_there_after_a_restart() {
 }
 
 #[tokio::test]
+async fn a_tree_works_whether_or_not_its_log_is_read() {
+    let terminal = Terminal::open();
+    let up = terminal.up_unheard();
+    add(&terminal, "ada").await;
+    assert_eq!(up.stop().0, 0);
+}
+
+#[tokio::test]
 async fn g2_on_a_cluster_that_is_there_everything_is_there_after_a_restart() {
     let terminal = Terminal::open();
     let cluster = RedisCluster::start(Setup::durable("always")).await;

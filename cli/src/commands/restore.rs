@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use crate::client::{CallError, Client};
 use crate::exit::Failure;
 use crate::options::{Access, Tree, node};
-use crate::output::{count, show};
+use crate::output::{count, say, show};
 
 /// How often the node is asked how far it is.
 const EVERY: Duration = Duration::from_millis(250);
@@ -213,7 +213,7 @@ impl Restore<'_> {
             if !json && said.is_none_or(|said| said.elapsed() >= A_LINE) {
                 said = Some(Instant::now());
                 for far in &far {
-                    println!("{}", progress(self.node, far));
+                    say(progress(self.node, far));
                 }
             }
             tokio::select! {

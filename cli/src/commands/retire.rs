@@ -22,7 +22,7 @@ use crate::client::{CallError, Client};
 use crate::exit::Failure;
 use crate::faas::{self, Call, Job, named_gateway};
 use crate::options::{Access, load, node};
-use crate::output::{count, show};
+use crate::output::{count, say, show};
 
 /// Between two looks at the nodes.
 const EVERY: Duration = Duration::from_millis(300);
@@ -78,9 +78,9 @@ pub(crate) async fn run(args: &Args, json: bool) -> Result<()> {
     let gone = node(&topology, &args.node)?;
     let smaller = leaves(&topology, gone)?;
     let functions = functions(&client, gone, &args.function).await?;
-    let say = |what: String| {
+    let tell = |what: String| {
         if !json {
-            println!("{what}");
+            say(what);
         }
     };
     let wait = Duration::from_secs(args.wait);
@@ -96,7 +96,7 @@ pub(crate) async fn run(args: &Args, json: bool) -> Result<()> {
     let mut rehomed = 0;
     for function in &functions {
         rehomed += retire.empty(function).await?;
-        say(format!("`{}` has no session of {function} and is the home of none", gone.name));
+        tell(format!("`{}` has no session of {function} and is the home of none", gone.name));
     }
     if args.in_place && !written {
         let (_, text) = args.access.tree().text()?;
@@ -115,7 +115,7 @@ pub(crate) async fn run(args: &Args, json: bool) -> Result<()> {
     for function in &functions {
         retire.taken(function, &smaller).await?;
     }
-    say(format!("all other nodes go by {file}"));
+    tell(format!("all other nodes go by {file}"));
     if !args.in_place {
         let remove = |function: &FunctionName| {
             let words = ["remove", function.as_str(), "--gateway"].map(str::to_owned);

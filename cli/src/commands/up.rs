@@ -28,6 +28,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::exit::Failure;
+use crate::output::say;
 use crate::{options, secrets};
 
 /// Where sessions are kept.
@@ -193,13 +194,13 @@ impl Up {
         names.extend(functions().iter().filter_map(|(name, _)| FunctionName::new(name).ok()));
         tree::print(&site.topology, &names, &site.store.to_string(), common.is_some());
         if let Some(place) = dashboard {
-            println!("{}", place.sentence(&self.dir));
+            say(place.sentence(&self.dir));
             let until = (&watching, &closing);
             servers.push(place.open(&site.topology, &site.keys, watched, until)?);
         }
-        println!("ready");
+        say("ready");
         terminated().await;
-        println!("stopping");
+        say("stopping");
         watching.cancel();
         oracles.stop().await;
         closing.cancel();

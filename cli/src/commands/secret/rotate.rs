@@ -23,7 +23,7 @@ use crate::client::{CallError, Client};
 use crate::exit::Failure;
 use crate::faas;
 use crate::options::Access;
-use crate::output::{count, show};
+use crate::output::{count, say, show};
 use crate::secrets;
 
 /// Holds the new key while a rotation is under way.
@@ -238,7 +238,7 @@ pub(super) async fn run(args: &Args, json: bool) -> Result<()> {
         files.prepare(step, &new)?;
         shown = take(args, &topology, &client, &files, step, &new).await?;
         if !json {
-            println!("{}", step.text());
+            say(step.text());
         }
     }
     fs::remove_file(files.path(NEXT))

@@ -14,6 +14,7 @@ use tokio::process::{Child, Command};
 use tokio_util::sync::CancellationToken;
 
 use crate::exit::Failure;
+use crate::output::say;
 
 /// How long a process may take until it serves.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -56,7 +57,7 @@ impl Own {
             );
             return Err(Failure::Data(why).into());
         }
-        println!("building {} in {}", self.name, self.path.display());
+        say(format_args!("building {} in {}", self.name, self.path.display()));
         let built = Command::new("cargo")
             .args(["build", "--message-format", "json-render-diagnostics", "--manifest-path"])
             .arg(&manifest)
@@ -229,7 +230,7 @@ impl Process {
                 ended = child.wait() => ended,
             };
             let how = ended.map_or_else(|error| error.to_string(), |status| status.to_string());
-            println!("{} ended with {how}; it is started again", self.who);
+            say(format_args!("{} ended with {how}; it is started again", self.who));
             child = loop {
                 tokio::select! {
                     () = stop.cancelled() => return,
@@ -237,7 +238,7 @@ impl Process {
                 }
                 match spawn(&self.program, &self.settings) {
                     Ok(child) => break child,
-                    Err(error) => println!("{}: {error}", self.who),
+                    Err(error) => say(format_args!("{}: {error}", self.who)),
                 }
             };
         }
