@@ -14,6 +14,7 @@ use funicular::topology::{Node, Topology};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use super::survey::functions;
 use crate::client::{CallError, Client};
 use crate::exit::Failure;
 use crate::options::{Access, node};
@@ -30,7 +31,7 @@ pub(crate) struct Args {
     /// The node to take out of work
     node: NodeName,
 
-    /// This function only [default: all that the node's gateway lists]
+    /// This function only [default: all of Funicular's that the node's gateway lists]
     #[arg(long, value_name = "F")]
     function: Option<FunctionName>,
 
@@ -73,10 +74,7 @@ enum End {
 pub(crate) async fn run(args: &Args, json: bool) -> Result<()> {
     let (topology, client) = args.access.open()?;
     let node = drainable(&topology, &args.node)?;
-    let functions = match &args.function {
-        Some(function) => vec![function.clone()],
-        None => client.functions(node).await?,
-    };
+    let functions = functions(&client, node, args.function.as_slice()).await?;
     if functions.is_empty() {
         return Err(Failure::Refused(format!("`{}` has no function", node.name)).into());
     }

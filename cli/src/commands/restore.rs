@@ -17,6 +17,7 @@ use funicular::topology::Node;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use super::survey::functions;
 use crate::client::{CallError, Client};
 use crate::exit::Failure;
 use crate::options::{Access, Tree, node};
@@ -36,7 +37,7 @@ pub(crate) struct Args {
     /// The node whose store was put back to a backup
     node: NodeName,
 
-    /// This function only [default: all that the node's gateway lists]
+    /// This function only [default: all of Funicular's that the node's gateway lists]
     #[arg(long, value_name = "F")]
     function: Vec<FunctionName>,
 
@@ -94,10 +95,7 @@ pub(crate) async fn run(args: &Args, json: bool) -> Result<()> {
     for name in &args.without {
         self::node(&topology, name)?;
     }
-    let functions = match &args.function[..] {
-        [] => client.functions(node).await?,
-        named => named.to_vec(),
-    };
+    let functions = functions(&client, node, &args.function).await?;
     if functions.is_empty() {
         return Err(Failure::Refused(format!("`{}` has no function", node.name)).into());
     }

@@ -40,6 +40,27 @@ async fn it_waits_until_no_session_is_left() {
 }
 
 #[tokio::test]
+async fn only_funiculars_functions_are_drained() {
+    let nodes = Nodes::start().await;
+    nodes.lists_figlet_and("navigli", &["cart", "work"]).await;
+    for name in ["cart", "work"] {
+        let at_work = node_status(&Value::Null);
+        nodes.answers("navigli", name, "GET", "/_/status", 200, &at_work).await;
+        nodes.answers("navigli", name, "POST", "/_/drain", 200, &status("moving", 0, 9)).await;
+    }
+    let (topology, client) = (nodes.topology(), nodes.client());
+    let navigli = node(&topology, &NodeName::new("navigli").unwrap()).unwrap();
+    let functions = functions(&client, navigli, &[]).await.unwrap();
+    let drain = Drain { client: &client, node: navigli, functions };
+    assert_eq!(total(&drain.tell(DrainAction::Start).await.unwrap()).left, 18);
+    let mut told = Vec::new();
+    for name in ["cart", "figlet", "work"] {
+        told.push(nodes.posts("navigli", name).await);
+    }
+    assert_eq!(told, [1, 0, 1]);
+}
+
+#[tokio::test]
 async fn what_is_left_and_why_is_told() {
     let nodes = Nodes::start().await;
     let topology = nodes.topology();
