@@ -127,6 +127,20 @@ impl Nodes {
         signing.mount(verb, function_name, &self.servers[node]).await;
     }
 
+    /// A call is answered with this, and not before that time has passed.
+    pub(crate) async fn answers_late(
+        &self,
+        node: &'static str,
+        function_name: &str,
+        verb: &str,
+        endpoint: &str,
+        (body, after): (&Value, Duration),
+    ) {
+        let mut signing = self.signing(node, function_name, endpoint, 200, vec![body.to_string()]);
+        signing.after = after;
+        signing.mount(verb, function_name, &self.servers[node]).await;
+    }
+
     fn signing(
         &self,
         node: &'static str,

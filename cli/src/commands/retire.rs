@@ -227,7 +227,9 @@ impl Retire<'_> {
         loop {
             let status: NodeStatus =
                 self.client.get(self.gone, function, "status", &[]).await?.read()?;
-            let empty = status.drain.is_some_and(|drain| drain.state == DrainState::Empty);
+            // Without its store it counts none.
+            let empty = status.store == "ok"
+                && status.drain.is_some_and(|drain| drain.state == DrainState::Empty);
             let (done, left) = self.tell_others(function, RetireStep::Rehome).await?;
             rehomed += done;
             // What left the node before this look has been found by it.
