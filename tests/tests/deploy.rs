@@ -193,6 +193,23 @@ fn what_fails_at_one_node_is_named_and_the_next_run_does_only_that() {
 }
 
 #[test]
+fn another_value_of_what_the_stack_file_names_is_deployed() {
+    let site = Site::new();
+    let image = "functions: {cart: {image: 'cart:${FUNICULAR_TAG:-latest}'}}";
+    site.terminal.write("own.yml", image);
+    for file in ["-f own.yml", "-fown.yml"] {
+        let args: Vec<&str> = ["deploy", "cart", "--"].into_iter().chain(file.split(' ')).collect();
+        for (tag, said) in
+            [("1", "6 nodes done\n"), ("1", "0 nodes done, 6 already\n"), ("2", "6 nodes done\n")]
+        {
+            let args = site.complete(&args);
+            let out = site.terminal.with_variable("FUNICULAR_TAG", tag, &args).good();
+            assert!(out.ends_with(said), "{file}, {tag}: {out}");
+        }
+    }
+}
+
+#[test]
 fn nobody_has_to_read_what_it_says() {
     let site = Site::new();
     site.terminal.unread(&site.complete(&["deploy", "cart"])).good();
