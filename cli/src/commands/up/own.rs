@@ -63,6 +63,7 @@ impl Own {
             .arg(&manifest)
             .stdin(Stdio::null())
             .stderr(Stdio::inherit())
+            .kill_on_drop(true)
             .output()
             .await
             .map_err(|error| Failure::Unavailable(format!("cargo cannot be run: {error}")))?;
@@ -107,13 +108,16 @@ pub(super) struct Place {
 
 /// The processes that run, until they are stopped.
 #[derive(Default)]
-pub(super) struct Running {
+pub(super) struct Processes {
     stop: CancellationToken,
     tasks: Vec<tokio::task::JoinHandle<()>>,
+    /// One that does not serve yet.
+    starting: Option<Child>,
 }
 
-impl Running {
-    /// Starts a function at a node and waits until it serves; says where.
+impl Processes {
+    /// Starts a function at a node and waits until it serves; says where. Broken off, it
+    /// leaves here what runs.
     pub(super) async fn start(
         &mut self,
         (name, program): (&FunctionName, &Path),
@@ -126,20 +130,24 @@ impl Running {
             .with_context(|| format!("{} cannot be created", lock.display()))?;
         let settings = settings(name, site, place, port, &lock);
         let base = format!("http://127.0.0.1:{port}");
-        let mut child = spawn(program, &settings)?;
-        serves(&base, &mut child, name, &place.node).await?;
+        let child = self.starting.insert(spawn(program, &settings)?);
+        serves(&base, child, name, &place.node).await?;
         let process = Process {
             who: format!("{}: {name}", place.node),
             program: program.to_owned(),
             settings,
         };
-        self.tasks.push(tokio::spawn(process.keep(child, self.stop.clone())));
+        let child = self.starting.take();
+        self.tasks.extend(child.map(|child| tokio::spawn(process.keep(child, self.stop.clone()))));
         Ok(base)
     }
 
     /// Ends them.
     pub(super) async fn stop(self) {
         self.stop.cancel();
+        if let Some(child) = self.starting {
+            end(child).await;
+        }
         for task in self.tasks {
             let _ = task.await;
         }
