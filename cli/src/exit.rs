@@ -6,6 +6,7 @@ use funicular::http::signature::KeyError;
 use funicular::topology::TopologyError;
 
 use crate::client::CallError;
+use crate::output::note;
 
 pub(crate) const HELP: &str = "\
 Exit codes:
@@ -52,7 +53,7 @@ pub(crate) fn of_usage(error: &clap::Error) -> ExitCode {
 
 /// Prints the one sentence of a failure.
 pub(crate) fn of_failure(error: &anyhow::Error) -> ExitCode {
-    eprintln!("funicular: {error:#}");
+    note(format_args!("funicular: {error:#}"));
     ExitCode::from(code(error))
 }
 

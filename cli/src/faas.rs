@@ -24,7 +24,7 @@ use progress::Progress;
 pub(crate) use select::Select;
 
 use crate::exit::Failure;
-use crate::output::{count, show};
+use crate::output::{count, say, show};
 
 /// What `faas-cli` would take itself unless another gateway is named: it counts as none
 /// named, and the stack file's goes before it.
@@ -133,7 +133,7 @@ pub(crate) async fn run(
 pub(crate) async fn push(way: &Way, jobs: Vec<Job>) -> Result<()> {
     let (_, failed) = work_off(way, jobs, true, |_| Ok(())).await?;
     if !failed.is_empty() {
-        println!("{}", failures(&failed).join("\n"));
+        say(failures(&failed).join("\n"));
     }
     outcome(&failed)
 }

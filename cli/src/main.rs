@@ -8,6 +8,9 @@
 //! - [`output`]: tables, sizes, JSON
 //! - [`exit`]: what the exit code says
 
+// A closed pipe would end a command in the middle of its work: see `output::say`.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 mod client;
 mod commands;
 mod exit;

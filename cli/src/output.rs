@@ -1,6 +1,7 @@
 //! Tables, sizes, JSON.
 
-use std::io::Write;
+use std::fmt::Display;
+use std::io::{self, Write};
 
 use serde::Serialize;
 
@@ -14,8 +15,27 @@ pub(crate) fn show(json: bool, value: &impl Serialize, text: impl FnOnce() -> St
     } else {
         text()
     };
-    // A closed pipe (`| head`) is no failure.
-    let _ = writeln!(std::io::stdout(), "{}", text.trim_end());
+    say(text.trim_end());
+}
+
+/// Prints a line. A closed pipe (`| head`) or a terminal that is gone does not break the
+/// work off, as `println!` would.
+pub(crate) fn say(line: impl Display) {
+    let _ = writeln!(io::stdout(), "{line}");
+}
+
+/// The same on standard error, where it is in no machine's way.
+pub(crate) fn note(line: impl Display) {
+    let _ = writeln!(io::stderr(), "{line}");
+}
+
+/// Prints a text that somebody may keep: half of it is a failure, unless nobody wants more.
+pub(crate) fn give(text: &str) -> io::Result<()> {
+    let mut out = io::stdout();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        given => given,
+    }
 }
 
 /// Lines up rows under their heads; columns of numbers stand right.

@@ -86,6 +86,8 @@ pub fn start_logging() {
     let filter = tracing_subscriber::EnvFilter::try_from_env("FUNICULAR_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // It would be said where nothing can be written any more, and that panics.
+    let lines = lines.log_internal_errors(false);
     let _ = match std::env::var("FUNICULAR_LOG_FORMAT").as_deref() {
         Ok("json") => lines.json().try_init(),
         _ => lines.try_init(),

@@ -2,9 +2,9 @@
 //! with a topology on free ports.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, PipeWriter};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -52,6 +52,13 @@ fn program() -> PathBuf {
     path
 }
 
+/// Where nothing can be written: its other end is closed.
+fn closed() -> PipeWriter {
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    writer
+}
+
 impl Terminal {
     /// With a `topology.yaml` of three nodes: navigli below milan below italy.
     pub fn open() -> Self {
@@ -91,9 +98,14 @@ impl Terminal {
 
     /// Puts a program here that serves a function of the tests under any name.
     pub fn own_program(&self, name: &str, function: &str) {
-        use std::os::unix::fs::PermissionsExt;
         let site = program().with_file_name("site").display().to_string();
-        self.write(name, &format!("#!/bin/sh\nTEST_FUNCTION={function} exec {site}\n"));
+        self.program(name, &format!("#!/bin/sh\nTEST_FUNCTION={function} exec {site}\n"));
+    }
+
+    /// Puts a program here.
+    pub fn program(&self, name: &str, text: &str) {
+        use std::os::unix::fs::PermissionsExt;
+        self.write(name, text);
         let executable = fs::Permissions::from_mode(0o755);
         fs::set_permissions(self.path(name), executable).expect("a program");
     }
@@ -146,10 +158,18 @@ impl Terminal {
             signal("-KILL", id);
             panic!("funicular {}: still runs", args.join(" "));
         };
-        let output = output.expect("its output");
-        let text = |bytes| String::from_utf8(bytes).expect("text");
-        let code = output.status.code().unwrap_or(-1);
-        Ended { code, out: text(output.stdout), err: text(output.stderr) }
+        Ended::of(output.expect("its output"))
+    }
+
+    /// Runs `funicular …` with nobody who reads what it prints; what it said on standard
+    /// error is read.
+    pub fn unread(&self, args: &[&str]) -> Ended {
+        Ended::of(self.command(args).stdout(closed()).output().expect("it runs"))
+    }
+
+    /// Runs `funicular …` with a variable of the environment.
+    pub fn with_variable(&self, name: &str, value: &str, args: &[&str]) -> Ended {
+        Ended::of(self.command(args).env(name, value).output().expect("it runs"))
     }
 
     /// Runs `funicular …` on a screen. Its process is in the file `pid`; how it ended stays
@@ -198,19 +218,15 @@ impl Terminal {
 
     /// Runs `funicular up --topology topology.yaml …` until it says that it is ready.
     pub fn up(&self, more: &[&str]) -> Up {
-        let mut args = [&["up", "--topology", "topology.yaml"], more].concat();
-        // The usual port is one for all tests.
-        if !more.contains(&"--dashboard") {
-            args.push("--no-dashboard");
-        }
-        let log = fs::File::create(self.path("up.log")).expect("a log file");
-        let mut process = self.command(&args).stderr(log).spawn().expect("it runs");
-        let out = BufReader::new(process.stdout.take().expect("its output"));
-        let (say, lines) = mpsc::channel();
-        std::thread::spawn(move || {
-            out.lines().map_while(Result::ok).try_for_each(|line| say.send(line))
-        });
-        let mut up = Up { process, lines, greeting: Vec::new() };
+        self.until_ready(self.begin_up(more))
+    }
+
+    /// The same with log lines that nobody reads.
+    pub fn up_unheard(&self) -> Up {
+        self.until_ready(self.launch(&[], closed().into(), &[("FUNICULAR_LOG", "info")]))
+    }
+
+    fn until_ready(&self, mut up: Up) -> Up {
         let began = Instant::now();
         loop {
             let left = PATIENCE.saturating_sub(began.elapsed());
@@ -224,18 +240,49 @@ impl Terminal {
             }
         }
     }
+
+    /// The same, which may never be ready.
+    pub fn begin_up(&self, more: &[&str]) -> Up {
+        let log = fs::File::create(self.path("up.log")).expect("a log file");
+        self.launch(more, log.into(), &[])
+    }
+
+    fn launch(&self, more: &[&str], log: Stdio, variables: &[(&str, &str)]) -> Up {
+        let mut args = [&["up", "--topology", "topology.yaml"], more].concat();
+        // The usual port is one for all tests.
+        if !more.contains(&"--dashboard") {
+            args.push("--no-dashboard");
+        }
+        let mut command = self.command(&args);
+        command.envs(variables.iter().copied()).stderr(log);
+        let mut process = command.spawn().expect("it runs");
+        let out = BufReader::new(process.stdout.take().expect("its output"));
+        let (say, lines) = mpsc::channel();
+        std::thread::spawn(move || {
+            out.lines().map_while(Result::ok).try_for_each(|line| say.send(line))
+        });
+        Up { process, lines, greeting: Vec::new() }
+    }
+
+    /// The ids of the redis-servers that an `up` has started here, whose sockets are here.
+    pub fn servers(&self) -> Vec<u32> {
+        let here = self.dir.path().display().to_string();
+        let mut found = Vec::new();
+        for process in fs::read_dir("/proc").into_iter().flatten().flatten() {
+            let title = fs::read_to_string(process.path().join("cmdline")).unwrap_or_default();
+            if title.starts_with("redis-server") && title.contains(&here) {
+                found.extend(process.file_name().to_string_lossy().parse::<u32>());
+            }
+        }
+        found
+    }
 }
 
 impl Drop for Terminal {
-    /// Ends the servers of an `up` that was killed: those whose sockets are here.
+    /// Ends the servers of an `up` that was killed.
     fn drop(&mut self) {
-        let here = self.dir.path().display().to_string();
-        for process in fs::read_dir("/proc").into_iter().flatten().flatten() {
-            let titled = fs::read_to_string(process.path().join("cmdline"));
-            if titled.is_ok_and(|title| title.starts_with("redis-server") && title.contains(&here))
-            {
-                let _ = Command::new("kill").arg(process.file_name()).status();
-            }
+        for server in self.servers() {
+            let _ = Command::new("kill").arg(server.to_string()).status();
         }
     }
 }
@@ -247,8 +294,13 @@ impl Up {
     }
 
     /// SIGTERM; the exit code and the lines that came since it was ready.
-    pub fn stop(mut self) -> (i32, Vec<String>) {
-        signal("-TERM", self.process.id());
+    pub fn stop(self) -> (i32, Vec<String>) {
+        self.stop_by("-TERM")
+    }
+
+    /// The same with another signal.
+    pub fn stop_by(mut self, how: &str) -> (i32, Vec<String>) {
+        signal(how, self.process.id());
         let began = Instant::now();
         loop {
             if let Some(status) = self.process.try_wait().expect("its end") {
@@ -274,6 +326,12 @@ impl Drop for Up {
 }
 
 impl Ended {
+    fn of(output: Output) -> Self {
+        let text = |bytes| String::from_utf8(bytes).expect("text");
+        let code = output.status.code().unwrap_or(-1);
+        Self { code, out: text(output.stdout), err: text(output.stderr) }
+    }
+
     /// It ended well; its output.
     #[track_caller]
     pub fn good(self) -> String {

@@ -347,6 +347,43 @@ async fn g2_on_redis_everything_is_there_after_a_restart() {
 }
 
 #[tokio::test]
+async fn a_tree_works_whether_or_not_its_log_is_read() {
+    let terminal = Terminal::open();
+    let up = terminal.up_unheard();
+    add(&terminal, "ada").await;
+    assert_eq!(up.stop().0, 0);
+}
+
+#[test]
+fn nothing_runs_on_when_the_terminal_of_a_tree_is_closed() {
+    let terminal = Terminal::open();
+    let up = terminal.up(&["--store", "redis"]);
+    assert_eq!(terminal.servers().len(), 3);
+    let (code, lines) = up.stop_by("-HUP");
+    assert_eq!((code, lines.last().map(String::as_str)), (0, Some("stopping")));
+    assert_eq!(terminal.servers(), [0; 0]);
+}
+
+#[tokio::test]
+async fn nothing_runs_on_when_a_tree_is_ended_before_it_is_ready() {
+    for how in ["-INT", "-TERM", "-HUP"] {
+        let terminal = Terminal::open();
+        terminal.program("greet", "#!/bin/sh\nexec sleep 60 >/dev/null 2>&1\n");
+        let up = terminal.begin_up(&["--store", "redis", "--function", "greet=./greet"]);
+        funicular_tests::tree::until("it has begun", async || {
+            terminal.processes_of("greet").len() == 1
+        })
+        .await;
+        assert_eq!(terminal.servers().len(), 3);
+        assert_eq!(up.stop_by(how), (130, Vec::new()), "{how}");
+        assert_eq!(terminal.servers(), [0; 0], "{how}");
+        assert_eq!(terminal.processes_of("greet"), [""; 0], "{how}");
+        let said = std::fs::read_to_string(terminal.path("up.log")).expect("its log");
+        assert!(said.contains("ended before it was ready"), "{said}");
+    }
+}
+
+#[tokio::test]
 async fn g2_on_a_cluster_that_is_there_everything_is_there_after_a_restart() {
     let terminal = Terminal::open();
     let cluster = RedisCluster::start(Setup::durable("always")).await;

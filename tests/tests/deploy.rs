@@ -37,18 +37,21 @@ struct Site {
 impl Site {
     fn new() -> Self {
         let terminal = Terminal::open();
-        terminal.write("faas-cli", STAND_IN);
-        let executable = fs::Permissions::from_mode(0o755);
-        fs::set_permissions(terminal.path("faas-cli"), executable).expect("a program");
+        terminal.program("faas-cli", STAND_IN);
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
         let italy = root.join("topology/examples/italy.yaml").display().to_string();
         Self { terminal, italy }
     }
 
     fn run(&self, args: &[&str]) -> Ended {
+        self.terminal.run(&self.complete(args))
+    }
+
+    /// The same with the tree and the stand-in.
+    fn complete<'a>(&'a self, args: &[&'a str]) -> Vec<&'a str> {
         let before = args.iter().position(|arg| *arg == "--").unwrap_or(args.len());
         let own = ["--topology", &self.italy, "--faas-cli", "./faas-cli"];
-        self.terminal.run(&[&args[..before], &own, &args[before..]].concat())
+        [&args[..before], &own, &args[before..]].concat()
     }
 
     /// Calls with this word fail.
@@ -187,6 +190,35 @@ fn what_fails_at_one_node_is_named_and_the_next_run_does_only_that() {
     site.terminal.write("stack.yml", "functions: {}");
     site.run(&["deploy", "cart", "--level", "city", "--", "--label", "a=b"]).good();
     assert_eq!(site.calls().len(), 4);
+}
+
+#[test]
+fn another_value_of_what_the_stack_file_names_is_deployed() {
+    let site = Site::new();
+    let image = "functions: {cart: {image: 'cart:${FUNICULAR_TAG:-latest}'}}";
+    site.terminal.write("own.yml", image);
+    for file in ["-f own.yml", "-fown.yml"] {
+        let args: Vec<&str> = ["deploy", "cart", "--"].into_iter().chain(file.split(' ')).collect();
+        for (tag, said) in
+            [("1", "6 nodes done\n"), ("1", "0 nodes done, 6 already\n"), ("2", "6 nodes done\n")]
+        {
+            let args = site.complete(&args);
+            let out = site.terminal.with_variable("FUNICULAR_TAG", tag, &args).good();
+            assert!(out.ends_with(said), "{file}, {tag}: {out}");
+        }
+    }
+}
+
+#[test]
+fn nobody_has_to_read_what_it_says() {
+    let site = Site::new();
+    site.terminal.unread(&site.complete(&["deploy", "cart"])).good();
+    assert_eq!(site.calls().len(), 12);
+    // Nor what failed.
+    site.breaks("LOCATION_ID=rome");
+    let ended = site.terminal.unread(&site.complete(&["deploy", "cart", "--again"]));
+    ended.sentence(1, &["1 node failed: rome"]);
+    assert_eq!(site.calls().len(), 12);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use funicular::peers::operator::Answer;
 use funicular::session::FunctionName;
 use funicular::topology::Topology;
 use serde_json::{Value, json};
-use wiremock::matchers::{method, path};
+use wiremock::matchers::{method, path, path_regex};
 use wiremock::{Mock, MockServer, Request, Respond, ResponseTemplate};
 
 use super::*;
@@ -84,6 +84,35 @@ impl Nodes {
             .await;
     }
 
+    /// The node's gateway lists these functions and one that is none of Funicular's,
+    /// `figlet`, which answers whatever it is sent.
+    pub(crate) async fn lists_figlet_and(&self, node: &str, functions: &[&str]) {
+        let mut all = vec!["figlet"];
+        all.extend(functions);
+        all.sort_unstable();
+        self.lists(node, &all).await;
+        Mock::given(path_regex("^/function/figlet(/|$)"))
+            .respond_with(ResponseTemplate::new(200).set_body_string("a large letter"))
+            .mount(&self.servers[node])
+            .await;
+    }
+
+    /// What a node's function was sent, other than questions.
+    pub(crate) async fn posts(&self, node: &str, function: &str) -> usize {
+        let requests = self.servers[node].received_requests().await.unwrap();
+        let begin = format!("/function/{function}/");
+        let posts = requests.iter().filter(|one| one.method.as_str() == "POST");
+        posts.filter(|one| one.url.path().starts_with(&begin)).count()
+    }
+
+    /// The gateway cannot reach the function.
+    pub(crate) async fn is_silent(&self, node: &str, function: &str) {
+        Mock::given(path_regex(format!("^/function/{function}/")))
+            .respond_with(ResponseTemplate::new(502).set_body_string("Can't reach service"))
+            .mount(&self.servers[node])
+            .await;
+    }
+
     /// A function's endpoint checks the call's signature and signs this answer.
     pub(crate) async fn answers(
         &self,
@@ -94,16 +123,42 @@ impl Nodes {
         status: u16,
         body: &Value,
     ) {
-        let signing = Signing {
+        let signing = self.signing(node, function_name, endpoint, status, vec![body.to_string()]);
+        signing.mount(verb, function_name, &self.servers[node]).await;
+    }
+
+    /// A call is answered with this, and not before that time has passed.
+    pub(crate) async fn answers_late(
+        &self,
+        node: &'static str,
+        function_name: &str,
+        verb: &str,
+        endpoint: &str,
+        (body, after): (&Value, Duration),
+    ) {
+        let mut signing = self.signing(node, function_name, endpoint, 200, vec![body.to_string()]);
+        signing.after = after;
+        signing.mount(verb, function_name, &self.servers[node]).await;
+    }
+
+    fn signing(
+        &self,
+        node: &'static str,
+        function_name: &str,
+        endpoint: &str,
+        status: u16,
+        bodies: Vec<String>,
+    ) -> Signing {
+        Signing {
             node: NodeName::new(node).unwrap(),
             keys: self.keys.for_function(&function(function_name)),
             endpoint: endpoint.to_owned(),
             query: String::new(),
             status,
-            bodies: vec![body.to_string()],
+            bodies,
             next: AtomicUsize::new(0),
-        };
-        signing.mount(verb, function_name, &self.servers[node]).await;
+            after: Duration::ZERO,
+        }
     }
 
     /// Replicas of a function answer in turn with what their status is; the gateway counts
@@ -121,15 +176,8 @@ impl Nodes {
             .respond_with(ResponseTemplate::new(200).set_body_json(list))
             .mount(&self.servers[node])
             .await;
-        let signing = Signing {
-            node: NodeName::new(node).unwrap(),
-            keys: self.keys.for_function(&function(function_name)),
-            endpoint: "/_/status".to_owned(),
-            query: String::new(),
-            status: 200,
-            bodies: statuses.iter().map(Value::to_string).collect(),
-            next: AtomicUsize::new(0),
-        };
+        let statuses = statuses.iter().map(Value::to_string).collect();
+        let signing = self.signing(node, function_name, "/_/status", 200, statuses);
         signing.mount("GET", function_name, &self.servers[node]).await;
     }
 
@@ -143,15 +191,9 @@ impl Nodes {
         body: Value,
     ) {
         let (endpoint, query) = endpoint.split_once('?').unwrap();
-        let signing = Signing {
-            node: NodeName::new(node).unwrap(),
-            keys: self.keys.for_function(&function(function_name)),
-            endpoint: endpoint.to_owned(),
-            query: query.to_owned(),
-            status,
-            bodies: vec![body.to_string()],
-            next: AtomicUsize::new(0),
-        };
+        let mut signing =
+            self.signing(node, function_name, endpoint, status, vec![body.to_string()]);
+        signing.query = query.to_owned();
         signing.mount("GET", function_name, &self.servers[node]).await;
     }
 
@@ -172,6 +214,8 @@ struct Signing {
     /// One answer after the other, and again from the first.
     bodies: Vec<String>,
     next: AtomicUsize,
+    /// How long it takes.
+    after: Duration,
 }
 
 impl Signing {
@@ -198,6 +242,7 @@ impl Respond for Signing {
         let header = request.headers.get(SIGNATURE_HEADER).map(|value| value.to_str().unwrap());
         match self.keys.verify(header, &call, unix_ms(), &NonceCache::default()) {
             Ok(verified) => ResponseTemplate::new(self.status)
+                .set_delay(self.after)
                 .insert_header(
                     SIGNATURE_HEADER,
                     verified.sign_answer(&self.node, self.status, body.as_bytes()),
@@ -263,34 +308,30 @@ async fn g8_an_answer_that_the_node_did_not_sign_does_not_count() {
     gateway_says(&nodes, 200, r#"{"sessions":1}"#).await;
     let error = status(&nodes, &nodes.client()).await.unwrap_err();
     assert!(matches!(error, CallError::Untrusted { status: 200, .. }), "{error}");
+    assert!(error.is_of_another(), "functions that are not Funicular's do not sign");
 
     // Nor does another node's: rome answers at milan's address.
     let nodes = Nodes::start().await;
-    let impostor = Signing {
-        node: NodeName::new("rome").unwrap(),
-        keys: nodes.keys.for_function(&function("cart")),
-        endpoint: "/_/status".into(),
-        query: String::new(),
-        status: 200,
-        bodies: vec!["{}".into()],
-        next: AtomicUsize::new(0),
-    };
+    let impostor = nodes.signing("rome", "cart", "/_/status", 200, vec!["{}".into()]);
     impostor.mount("GET", "cart", &nodes.servers["milan"]).await;
     let error = status(&nodes, &nodes.client()).await.unwrap_err();
     assert!(error.to_string().contains("`LOCATION_ID`"), "{error}");
+    assert!(!error.is_of_another(), "it is a node, at the wrong place");
 }
 
 #[tokio::test]
 async fn what_a_gateway_says_itself_is_told_apart() {
-    for (code, body, no, part) in [
-        (404, "error finding function cart", true, "does not have the function `cart`"),
-        (502, "Can't reach service for: cart.", false, "its gateway answers 502 for `cart`"),
-        (307, "", false, "gave no answer that counts (status 307)"),
+    for (code, body, no, another, part) in [
+        (404, "error finding function cart", true, true, "does not have the function `cart`"),
+        (502, "Can't reach service for: cart.", false, false, "its gateway answers 502 for `cart`"),
+        (500, "exit status 1", false, false, "gave no answer that counts (status 500)"),
+        (429, "slowly", false, false, "gave no answer that counts (status 429)"),
+        (307, "", false, true, "gave no answer that counts (status 307)"),
     ] {
         let nodes = Nodes::start().await;
         gateway_says(&nodes, code, body).await;
         let error = status(&nodes, &nodes.client()).await.unwrap_err();
-        assert_eq!(error.says_no(), no, "{error}");
+        assert_eq!((error.says_no(), error.is_of_another()), (no, another), "{error}");
         assert!(error.to_string().contains(part), "{error}");
     }
 }

@@ -4,6 +4,8 @@
 //! same topology and secrets. What was done is kept in a file; the next run does the
 //! rest.
 
+use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -59,7 +61,9 @@ pub(crate) async fn run(args: &Args, json: bool) -> Result<()> {
     let stack = stack_file(&args.more)
         .map(|path| fs::read(&path).with_context(|| format!("{} cannot be read", path.display())));
     let stack = stack.transpose()?.unwrap_or_default();
-    let jobs = nodes.iter().map(|node| job(node, args, &file, &[text.as_bytes(), &stack]));
+    let values = values(&stack, |name| std::env::var_os(name));
+    let read = [text.as_bytes(), &stack, &values];
+    let jobs = nodes.iter().map(|node| job(node, args, &file, &read));
     let path = args.state.join(format!("{}.json", args.function));
     let mut done = Done::open(path, args.again)?;
     faas::run(&args.faas, jobs.collect(), &mut done, json).await
@@ -84,7 +88,9 @@ fn stack_file(more: &[String]) -> Option<PathBuf> {
         if word == "-f" || word == "--yaml" {
             return words.next().map(PathBuf::from);
         }
-        if let Some(path) = word.strip_prefix("--yaml=").or_else(|| word.strip_prefix("-f=")) {
+        // `-f=own.yml`, and `-fown.yml`.
+        let short = word.strip_prefix("-f").map(|path| path.strip_prefix('=').unwrap_or(path));
+        if let Some(path) = word.strip_prefix("--yaml=").or(short) {
             return Some(PathBuf::from(path));
         }
         if word == "--image" || word.starts_with("--image=") {
@@ -92,6 +98,28 @@ fn stack_file(more: &[String]) -> Option<PathBuf> {
         }
     }
     STACKS.iter().map(PathBuf::from).find(|path| path.exists())
+}
+
+/// The variables of the environment that a stack file names, with their values: `faas-cli`
+/// puts them into it (`${TAG:-latest}`). What is named and not used does no harm.
+fn values(stack: &[u8], value: impl Fn(&str) -> Option<OsString>) -> Vec<u8> {
+    let text = String::from_utf8_lossy(stack);
+    let names: BTreeSet<&str> = text.split('$').skip(1).map(name).collect();
+    let mut values = Vec::new();
+    for name in names.into_iter().filter(|name| !name.is_empty()) {
+        if let Some(value) = value(name) {
+            // No value holds a zero.
+            values.extend([name.as_bytes(), b"=", value.as_encoded_bytes(), b"\0"].concat());
+        }
+    }
+    values
+}
+
+/// The name at the beginning of what follows a `$`.
+fn name(text: &str) -> &str {
+    let text = text.trim_start_matches(['{', '#']);
+    let end = text.find(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    &text[..end.unwrap_or(text.len())]
 }
 
 fn job(node: &Node, args: &Args, topology: &str, files: &[&[u8]]) -> Job {
@@ -119,7 +147,7 @@ fn job(node: &Node, args: &Args, topology: &str, files: &[&[u8]]) -> Job {
     Job { node: node.name.clone(), calls, mark }
 }
 
-/// Names the calls and the files that they read.
+/// Names the calls and what they read.
 fn mark(calls: &[Call], files: &[&[u8]]) -> String {
     let mut hash = Sha256::new();
     hash.update(serde_json::to_vec(calls).unwrap_or_default());
@@ -145,10 +173,24 @@ mod tests {
             ("-f own.yml --label a=b", Some("own.yml")),
             ("--label a=b --yaml own.yml", Some("own.yml")),
             ("--yaml=own.yml", Some("own.yml")),
+            ("-f=own.yml", Some("own.yml")),
+            ("--label a=b -fown.yml", Some("own.yml")),
             ("--image cart:1", None),
         ] {
             assert_eq!(stack_file(&words(more)), file.map(PathBuf::from), "{more}");
         }
+    }
+
+    #[test]
+    fn the_values_that_a_stack_file_names_count() {
+        let stack = b"image: ${REGISTRY:-${OWNER}}/cart:${TAG:-latest} # 3 $ or $$ or ${#TAG}";
+        let of = |pairs: &'static [(&str, &str)]| {
+            let value = |name: &str| pairs.iter().find(|(it, _)| *it == name);
+            values(stack, |name| value(name).map(|(_, value)| OsString::from(value)))
+        };
+        assert_eq!(of(&[]), b"");
+        assert_eq!(of(&[("OTHER", "1"), ("TAG", "2"), ("OWNER", "me")]), b"OWNER=me\0TAG=2\0");
+        assert_ne!(of(&[("TAG", "")]), of(&[]));
     }
 
     #[test]

@@ -14,6 +14,8 @@ use funicular::topology::{Node, Topology};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use super::limit::{Cut, Limit};
+use super::survey::functions;
 use crate::client::{CallError, Client};
 use crate::exit::Failure;
 use crate::options::{Access, node};
@@ -30,7 +32,7 @@ pub(crate) struct Args {
     /// The node to take out of work
     node: NodeName,
 
-    /// This function only [default: all that the node's gateway lists]
+    /// This function only [default: all of Funicular's that the node's gateway lists]
     #[arg(long, value_name = "F")]
     function: Option<FunctionName>,
 
@@ -73,10 +75,7 @@ enum End {
 pub(crate) async fn run(args: &Args, json: bool) -> Result<()> {
     let (topology, client) = args.access.open()?;
     let node = drainable(&topology, &args.node)?;
-    let functions = match &args.function {
-        Some(function) => vec![function.clone()],
-        None => client.functions(node).await?,
-    };
+    let functions = functions(&client, node, args.function.as_slice()).await?;
     if functions.is_empty() {
         return Err(Failure::Refused(format!("`{}` has no function", node.name)).into());
     }
@@ -152,6 +151,12 @@ impl Drain<'_> {
         for function in &self.functions {
             let answer = self.client.get(self.node, function, "status", &[]).await?;
             let status: NodeStatus = answer.read()?;
+            // Without its store it counts no session, and there may be many.
+            if status.store != "ok" {
+                let (node, store) = (self.node.name.clone(), status.store);
+                let why = format!("its Redis, of `{function}`: {store}");
+                return Err(CallError::Unreachable { node, why });
+            }
             let off = DrainStatus { left: status.sessions, ..DrainStatus::default() };
             far.push(Far { function: function.clone(), status: status.drain.unwrap_or(off) });
         }
@@ -165,9 +170,7 @@ impl Drain<'_> {
         at_most: Option<Duration>,
         mut progress: Progress,
     ) -> Result<(Vec<Far>, End)> {
-        let interrupted = tokio::signal::ctrl_c();
-        tokio::pin!(interrupted);
-        let until = at_most.map(|at_most| Instant::now() + at_most);
+        let mut limit = Limit::new(at_most);
         let mut silent_since = None;
         let end = loop {
             if far.iter().all(|far| far.status.state == DrainState::Empty) {
@@ -176,16 +179,16 @@ impl Drain<'_> {
             if far.iter().any(|far| far.status.state == DrainState::Off) {
                 break End::Stopped;
             }
-            if until.is_some_and(|until| Instant::now() >= until) {
-                break End::Late;
-            }
-            let pause = until
-                .map_or(EVERY, |until| EVERY.min(until.saturating_duration_since(Instant::now())));
-            tokio::select! {
-                _ = &mut interrupted => break End::Interrupted,
-                () = tokio::time::sleep(pause) => {}
-            }
-            match self.ask().await {
+            let next = async {
+                tokio::time::sleep(EVERY).await;
+                self.ask().await
+            };
+            let asked = match limit.within(next).await {
+                Ok(asked) => asked,
+                Err(Cut::Interrupted) => break End::Interrupted,
+                Err(Cut::Late) => break End::Late,
+            };
+            match asked {
                 Ok(now) => {
                     far = now;
                     silent_since = None;

@@ -13,6 +13,7 @@ use serde_yaml_ng::Value;
 use crate::exit::Failure;
 use crate::faas::Select;
 use crate::options::Tree;
+use crate::output::{give, say};
 
 const REDIS: &str = include_str!("../../../topology/kubernetes/base/redis.yaml");
 const FUNCTION: &str = include_str!("../../../topology/kubernetes/base/function.yaml");
@@ -62,15 +63,15 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             );
             return Err(Failure::Usage(why).into());
         };
-        print!("{}", manifests(args, &node.name, &text)?);
-        return Ok(());
+        let text = manifests(args, &node.name, &text)?;
+        return give(&text).context("standard output cannot be written");
     };
     std::fs::create_dir_all(dir).with_context(|| cannot_write(dir))?;
     for node in nodes {
         let path = dir.join(format!("{}.yaml", node.name));
         std::fs::write(&path, manifests(args, &node.name, &text)?)
             .with_context(|| cannot_write(&path))?;
-        println!("{}", path.display());
+        say(path.display());
     }
     Ok(())
 }

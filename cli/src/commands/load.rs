@@ -18,6 +18,7 @@ use tokio::time::Instant;
 
 use crate::exit::Failure;
 use crate::options::{self, Tree};
+use crate::output::say;
 use clients::{Answered, Clients, Pace, What};
 use seconds::{Counts, HEAD};
 
@@ -99,12 +100,12 @@ async fn load(args: Args, json: bool) -> Result<()> {
         sessions: args.sessions,
         patience: args.patience.0,
     };
-    let (say, mut answers) = mpsc::unbounded_channel();
+    let (told, mut answers) = mpsc::unbounded_channel();
     let began = Instant::now();
-    let clients = Clients::start(what, args.clients, pace, (began, args.lasting.0), say)?;
+    let clients = Clients::start(what, args.clients, pace, (began, args.lasting.0), told)?;
     let (mut second, mut total) = (Counts::new()?, Counts::new()?);
     if !json {
-        println!("{HEAD}");
+        say(HEAD);
     }
     let mut number = 0;
     let mut clock = tokio::time::interval_at(began + SECOND, SECOND);
@@ -118,7 +119,7 @@ async fn load(args: Args, json: bool) -> Result<()> {
             _ = clock.tick() => {
                 number += 1;
                 let of = std::mem::replace(&mut second, Counts::new()?);
-                println!("{}", of.line(&number.to_string(), SECOND, clients.present(), json));
+                say(of.line(&number.to_string(), SECOND, clients.present(), json));
             }
             // The second one does not wait for what is under way.
             _ = tokio::signal::ctrl_c(), if interrupted => break began.elapsed(),
@@ -128,11 +129,12 @@ async fn load(args: Args, json: bool) -> Result<()> {
             }
         }
     };
-    println!("{}", total.line("all", all_in, args.clients, json));
+    say(total.line("all", all_in, args.clients, json));
     if !json {
         let seconds = all_in.as_secs_f64();
-        println!("{} requests were answered in {seconds:.1} s", total.good());
-        print!("{}", total.problems());
+        let good = total.good();
+        let said = format!("{good} requests were answered in {seconds:.1} s\n{}", total.problems());
+        say(said.trim_end());
     }
     match (interrupted, total.good()) {
         (true, _) => Err(Failure::Interrupted("ended before its time".to_owned()).into()),

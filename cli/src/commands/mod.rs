@@ -4,6 +4,7 @@ mod check;
 mod deploy;
 mod drain;
 mod generate;
+mod limit;
 mod load;
 mod offload;
 mod onload;

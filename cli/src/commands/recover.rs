@@ -6,7 +6,7 @@ use funicular::session::{FunctionName, NodeName};
 use funicular::topology::Topology;
 use serde_json::{Value, json};
 
-use super::survey::{Place, everywhere};
+use super::survey::{Place, Survey, everywhere, say_left_out};
 use crate::client::Client;
 use crate::exit::Failure;
 use crate::options::{Access, node};
@@ -24,7 +24,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "B")]
     back: Option<NodeName>,
 
-    /// This function only [default: all that the nodes' gateways list]
+    /// This function only [default: all of Funicular's that the nodes' gateways list]
     #[arg(long, value_name = "F")]
     function: Option<FunctionName>,
 
@@ -38,7 +38,8 @@ pub(crate) async fn run(args: &Args, json: bool) -> Result<()> {
     if let Some(name) = call.lost.as_ref().or(call.back.as_ref()) {
         node(&topology, name)?;
     }
-    let places = ask(&client, &topology, args.function.as_ref(), &call).await;
+    let Survey { places, others } = ask(&client, &topology, args.function.as_ref(), &call).await;
+    say_left_out(&others);
     show(json, &plain(&places), || text(&places));
     let silent = places.iter().filter(|place| place.said.is_err()).count();
     if silent > 0 {
@@ -54,7 +55,7 @@ async fn ask<'a>(
     topology: &'a Topology,
     function: Option<&FunctionName>,
     call: &RecoverCall,
-) -> Vec<Place<'a, RecoverAnswer>> {
+) -> Survey<'a, RecoverAnswer> {
     let about = call.lost.as_ref().or(call.back.as_ref());
     let others = |node: &&funicular::topology::Node| Some(&node.name) != about;
     everywhere(client, topology.nodes().filter(others), function, |node, function| async move {
@@ -110,7 +111,7 @@ mod tests {
         let call = RecoverCall { lost: NodeName::new("milan").ok(), back: None };
         let cart = function("cart");
         let topology = nodes.topology();
-        let places = ask(&nodes.client(), &topology, Some(&cart), &call).await;
+        let places = ask(&nodes.client(), &topology, Some(&cart), &call).await.places;
         assert_eq!(
             text(&places),
             "NODE     FUNCTION  SESSIONS RESUMED\nitaly    cart                     0\nnavigli  \

@@ -17,10 +17,12 @@ use funicular::topology::Node;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use super::limit::{Cut, Limit};
+use super::survey::functions;
 use crate::client::{CallError, Client};
 use crate::exit::Failure;
 use crate::options::{Access, Tree, node};
-use crate::output::{count, show};
+use crate::output::{count, say, show};
 
 /// How often the node is asked how far it is.
 const EVERY: Duration = Duration::from_millis(250);
@@ -36,7 +38,7 @@ pub(crate) struct Args {
     /// The node whose store was put back to a backup
     node: NodeName,
 
-    /// This function only [default: all that the node's gateway lists]
+    /// This function only [default: all of Funicular's that the node's gateway lists]
     #[arg(long, value_name = "F")]
     function: Vec<FunctionName>,
 
@@ -94,10 +96,7 @@ pub(crate) async fn run(args: &Args, json: bool) -> Result<()> {
     for name in &args.without {
         self::node(&topology, name)?;
     }
-    let functions = match &args.function[..] {
-        [] => client.functions(node).await?,
-        named => named.to_vec(),
-    };
+    let functions = functions(&client, node, &args.function).await?;
     if functions.is_empty() {
         return Err(Failure::Refused(format!("`{}` has no function", node.name)).into());
     }
@@ -198,29 +197,30 @@ impl Restore<'_> {
         at_most: Option<Duration>,
         json: bool,
     ) -> Result<(Vec<Far>, End)> {
-        let began = Instant::now();
+        let mut limit = Limit::new(at_most);
         let mut answered = Instant::now();
         let mut said: Option<Instant> = None;
         let ask = RestoreCall { action: RestoreAction::Show, ..RestoreCall::default() };
-        let mut interrupt = std::pin::pin!(tokio::signal::ctrl_c());
         loop {
             if far.iter().all(|far| is_over(&far.status)) {
                 return Ok((far, End::Done));
             }
-            if at_most.is_some_and(|most| began.elapsed() >= most) {
-                return Ok((far, End::Late));
-            }
             if !json && said.is_none_or(|said| said.elapsed() >= A_LINE) {
                 said = Some(Instant::now());
                 for far in &far {
-                    println!("{}", progress(self.node, far));
+                    say(progress(self.node, far));
                 }
             }
-            tokio::select! {
-                _ = &mut interrupt => return Ok((far, End::Interrupted)),
-                () = tokio::time::sleep(EVERY) => {}
-            }
-            match self.tell(&ask).await {
+            let next = async {
+                tokio::time::sleep(EVERY).await;
+                self.tell(&ask).await
+            };
+            let asked = match limit.within(next).await {
+                Ok(asked) => asked,
+                Err(Cut::Interrupted) => return Ok((far, End::Interrupted)),
+                Err(Cut::Late) => return Ok((far, End::Late)),
+            };
+            match asked {
                 Ok(now) => {
                     answered = Instant::now();
                     far = now;
@@ -376,5 +376,22 @@ mod tests {
         let (far, end) = restore.watch(far, None, true).await.unwrap();
         assert!(matches!(end, End::Done));
         assert_eq!(far[0].status.fates[&Fate::Kept], 3);
+    }
+
+    #[tokio::test]
+    async fn a_node_that_hangs_does_not_outlast_the_wait() {
+        let nodes = Nodes::start().await;
+        // Heard to its end, it would be done.
+        let done = json!({ "state": "done", "own": 3, "others": 9 });
+        let late = (&done, Duration::from_secs(15));
+        nodes.answers_late("milan", "cart", "POST", "/_/restore", late).await;
+        let (topology, client) = (nodes.topology(), nodes.client());
+        let node = topology.node(&NodeName::new("milan").unwrap()).unwrap();
+        let restore = Restore { client: &client, node, functions: vec![function("cart")] };
+        let status = RestoreStatus { state: RestoreState::Asking, ..RestoreStatus::default() };
+        let far = vec![Far { function: function("cart"), status }];
+        let at_most = Some(Duration::from_millis(600));
+        let (_, end) = restore.watch(far, at_most, true).await.unwrap();
+        assert!(matches!(end, End::Late));
     }
 }

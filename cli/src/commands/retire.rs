@@ -17,12 +17,12 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::deploy::TOPOLOGY_SECRET;
-use super::survey::{Place, everywhere};
+use super::survey::{self, Listed, Place, everywhere};
 use crate::client::{CallError, Client};
 use crate::exit::Failure;
 use crate::faas::{self, Call, Job, named_gateway};
 use crate::options::{Access, load, node};
-use crate::output::{count, show};
+use crate::output::{count, say, show};
 
 /// Between two looks at the nodes.
 const EVERY: Duration = Duration::from_millis(300);
@@ -32,8 +32,8 @@ pub(crate) struct Args {
     /// The node to take out of the tree: one without nodes below it
     node: NodeName,
 
-    /// The functions that the node has; it goes for all of them [default: those that its
-    /// gateway lists]
+    /// The functions that the node has; it goes for all of them [default: those of
+    /// Funicular's that its gateway lists]
     #[arg(long, value_name = "F")]
     function: Vec<FunctionName>,
 
@@ -78,9 +78,9 @@ pub(crate) async fn run(args: &Args, json: bool) -> Result<()> {
     let gone = node(&topology, &args.node)?;
     let smaller = leaves(&topology, gone)?;
     let functions = functions(&client, gone, &args.function).await?;
-    let say = |what: String| {
+    let tell = |what: String| {
         if !json {
-            println!("{what}");
+            say(what);
         }
     };
     let wait = Duration::from_secs(args.wait);
@@ -96,7 +96,7 @@ pub(crate) async fn run(args: &Args, json: bool) -> Result<()> {
     let mut rehomed = 0;
     for function in &functions {
         rehomed += retire.empty(function).await?;
-        say(format!("`{}` has no session of {function} and is the home of none", gone.name));
+        tell(format!("`{}` has no session of {function} and is the home of none", gone.name));
     }
     if args.in_place && !written {
         let (_, text) = args.access.tree().text()?;
@@ -115,7 +115,7 @@ pub(crate) async fn run(args: &Args, json: bool) -> Result<()> {
     for function in &functions {
         retire.taken(function, &smaller).await?;
     }
-    say(format!("all other nodes go by {file}"));
+    tell(format!("all other nodes go by {file}"));
     if !args.in_place {
         let remove = |function: &FunctionName| {
             let words = ["remove", function.as_str(), "--gateway"].map(str::to_owned);
@@ -149,20 +149,23 @@ fn replace(file: &Path, text: &str) -> Result<()> {
     std::fs::rename(&name, file).with_context(unwritten)
 }
 
-/// The functions that are meant: all that the node has, since the tree is the same for all.
+/// The functions that are meant: all of Funicular's that the node has, since the tree is the same for all.
 async fn functions(
     client: &Client,
     gone: &Node,
     named: &[FunctionName],
 ) -> Result<Vec<FunctionName>> {
-    match (client.functions(gone).await, named) {
-        (Ok(listed), []) => Ok(listed),
+    if named.is_empty() {
+        return survey::functions(client, gone, named).await;
+    }
+    match Listed::ask(client, gone).await {
         // A gateway that lists nothing leaves it to whoever names them.
-        (Err(CallError::NoList { .. }), [_, ..]) => Ok(named.to_vec()),
-        (Err(error), _) => Err(error.into()),
-        (Ok(listed), named) => match listed.iter().find(|listed| !named.contains(listed)) {
+        Err(CallError::NoList { .. }) => Ok(named.to_vec()),
+        Err(error) => Err(error.into()),
+        // One that is silent may have sessions.
+        Ok(listed) => match listed.ours.iter().find(|(listed, _)| !named.contains(listed)) {
             None => Ok(named.to_vec()),
-            Some(other) => {
+            Some((other, _)) => {
                 let why = format!(
                     "`{0}` has `{other}` too, and goes out of the tree for all functions: leave \
                      --function away, or remove `{other}` there first (`funicular drain {0} \
@@ -224,7 +227,9 @@ impl Retire<'_> {
         loop {
             let status: NodeStatus =
                 self.client.get(self.gone, function, "status", &[]).await?.read()?;
-            let empty = status.drain.is_some_and(|drain| drain.state == DrainState::Empty);
+            // Without its store it counts none.
+            let empty = status.store == "ok"
+                && status.drain.is_some_and(|drain| drain.state == DrainState::Empty);
             let (done, left) = self.tell_others(function, RetireStep::Rehome).await?;
             rehomed += done;
             // What left the node before this look has been found by it.
@@ -295,7 +300,7 @@ impl Retire<'_> {
                 }
             },
         );
-        sum(swept.await)
+        sum(swept.await.places)
     }
 
     /// The node is at work again.
@@ -326,7 +331,7 @@ impl Retire<'_> {
             everywhere(client, self.others(), Some(function), |node, function| async move {
                 client.get(node, &function, "status", &[]).await?.read()
             });
-        Ok(present(asked.await)?)
+        Ok(present(asked.await.places)?)
     }
 
     async fn tell(&self, node: &Node, function: &FunctionName, step: RetireStep) -> Result<()> {
@@ -342,7 +347,7 @@ impl Retire<'_> {
         let told = everywhere(client, self.others(), Some(function), |node, function| async move {
             client.post(node, &function, "retire", call).await?.read()
         });
-        sum(told.await)
+        sum(told.await.places)
     }
 
     /// All others go by the tree without the node.
@@ -388,7 +393,10 @@ mod tests {
     #[tokio::test]
     async fn it_is_for_all_functions_that_the_node_has() {
         let nodes = Nodes::start().await;
-        nodes.lists("navigli", &["cart", "cdn"]).await;
+        nodes.lists_figlet_and("navigli", &["cart", "cdn"]).await;
+        for name in ["cart", "cdn"] {
+            nodes.answers("navigli", name, "GET", "/_/status", 200, &json!({})).await;
+        }
         let topology = nodes.topology();
         let gone = topology.node(&NodeName::new("navigli").unwrap()).unwrap();
         let client = nodes.client();
@@ -396,6 +404,21 @@ mod tests {
         assert_eq!(functions(&client, gone, &[]).await.unwrap(), all);
         assert_eq!(functions(&client, gone, &all).await.unwrap(), all);
         let why = functions(&client, gone, &all[..1]).await.unwrap_err().to_string();
+        assert!(why.contains("`navigli` has `cdn` too"), "{why}");
+    }
+
+    #[tokio::test]
+    async fn one_that_is_silent_keeps_its_node() {
+        let nodes = Nodes::start().await;
+        nodes.lists("navigli", &["cart", "cdn"]).await;
+        nodes.answers("navigli", "cart", "GET", "/_/status", 200, &json!({})).await;
+        nodes.is_silent("navigli", "cdn").await;
+        let topology = nodes.topology();
+        let gone = topology.node(&NodeName::new("navigli").unwrap()).unwrap();
+        let client = nodes.client();
+        let why = functions(&client, gone, &[]).await.unwrap_err().to_string();
+        assert!(why.contains("`cdn` may be a function of Funicular"), "{why}");
+        let why = functions(&client, gone, &[function("cart")]).await.unwrap_err().to_string();
         assert!(why.contains("`navigli` has `cdn` too"), "{why}");
     }
 

@@ -20,7 +20,7 @@ use funicular_sim::workload::{Workload, csv};
 
 use crate::exit::Failure;
 use crate::options;
-use crate::output::{show, table};
+use crate::output::{note, show, table};
 use progress::Progress;
 
 /// Sessions for each node, unless said.
@@ -183,7 +183,7 @@ fn write(report: &Report, dir: &Path) -> Result<()> {
     let text = serde_json::to_string_pretty(report).context("the report has no JSON")?;
     std::fs::write(dir.join("report.json"), text + "\n")
         .with_context(|| format!("{shown} cannot be written to"))?;
-    eprintln!("wrote plots and report.json to {shown}");
+    note(format_args!("wrote plots and report.json to {shown}"));
     Ok(())
 }
 

@@ -5,7 +5,7 @@ use funicular::session::FunctionName;
 use funicular::topology::Topology;
 use serde_json::{Value, json};
 
-use super::survey::{Place, everywhere};
+use super::survey::{Place, Survey, everywhere, say_left_out};
 use crate::client::Client;
 use crate::exit::Failure;
 use crate::options::Access;
@@ -16,7 +16,7 @@ pub(crate) struct Args {
     #[command(flatten)]
     access: Access,
 
-    /// This function only [default: all that the nodes' gateways list]
+    /// This function only [default: all of Funicular's that the nodes' gateways list]
     #[arg(long, value_name = "F")]
     function: Option<FunctionName>,
 }
@@ -40,7 +40,8 @@ const COLUMNS: &[(&str, &str)] = &[
 
 pub(crate) async fn run(args: &Args, json: bool) -> Result<()> {
     let (topology, client) = args.access.open()?;
-    let places = ask(&client, &topology, args.function.as_ref()).await;
+    let Survey { places, others } = ask(&client, &topology, args.function.as_ref()).await;
+    say_left_out(&others);
     show(json, &plain(&places), || text(&places));
     let silent = places.iter().filter(|place| place.said.is_err()).count();
     if silent > 0 {
@@ -54,7 +55,7 @@ async fn ask<'a>(
     client: &Client,
     topology: &'a Topology,
     function: Option<&FunctionName>,
-) -> Vec<Place<'a, Value>> {
+) -> Survey<'a, Value> {
     everywhere(client, topology.nodes(), function, |node, function| async move {
         client.get(node, &function, "status", &[]).await?.read()
     })
@@ -181,7 +182,7 @@ mod tests {
         nodes.stops("navigli");
 
         let topology = nodes.topology();
-        let places = ask(&nodes.client(), &topology, None).await;
+        let places = ask(&nodes.client(), &topology, None).await.places;
         let text = text(&places);
         let (table, errors) = text.split_once("\n\n").unwrap();
         assert_eq!(
@@ -201,7 +202,7 @@ mod tests {
             nodes.answers(node, "cart", "GET", "/_/status", 200, &json!({ "bytes": 2048 })).await;
         }
         let topology = nodes.topology();
-        let places = ask(&nodes.client(), &topology, Some(&function("cart"))).await;
+        let places = ask(&nodes.client(), &topology, Some(&function("cart"))).await.places;
         assert_eq!(
             text(&places),
             "NODE         FUNCTION   BYTES\nitaly        cart      2.0 kB\n  milan      cart      \
@@ -220,7 +221,7 @@ mod tests {
             nodes.answers(node, "cart", "GET", "/_/status", 200, &status).await;
         }
         let topology = nodes.topology();
-        let text = text(&ask(&nodes.client(), &topology, Some(&function("cart"))).await);
+        let text = text(&ask(&nodes.client(), &topology, Some(&function("cart"))).await.places);
         assert!(text.contains("  milan      cart      01234567\n"), "{text}");
         assert!(text.ends_with("\n\nmilan does not take the new topology: it lacks `navigli`"));
     }
@@ -239,7 +240,7 @@ mod tests {
             nodes.answers(node, "cart", "GET", "/_/status", 200, &copies).await;
         }
         let topology = nodes.topology();
-        let places = ask(&nodes.client(), &topology, Some(&function("cart"))).await;
+        let places = ask(&nodes.client(), &topology, Some(&function("cart"))).await.places;
         let text = text(&places);
         assert!(
             text.ends_with(

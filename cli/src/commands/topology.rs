@@ -11,6 +11,7 @@ use clap::Subcommand;
 use funicular::topology;
 
 use crate::exit::Failure;
+use crate::output::give;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -80,9 +81,6 @@ fn write(path: Option<&Path>, text: &str) -> Result<()> {
     match path {
         Some(path) => std::fs::write(path, text)
             .with_context(|| format!("{} cannot be written", path.display())),
-        None => {
-            print!("{text}");
-            Ok(())
-        }
+        None => give(text).context("standard output cannot be written"),
     }
 }

@@ -5,6 +5,7 @@ mod oracle;
 mod own;
 mod redis;
 mod settings;
+mod signals;
 mod tree;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,15 +21,19 @@ use funicular::Function;
 use funicular::config::{ConfigError, StoreChoice};
 use funicular::http;
 use funicular::http::signature::Keys;
-use funicular::serve::{Assembled, Assembly, bind, serve_router, start_logging, terminated};
+use funicular::serve::{Assembled, Assembly, bind, serve_router, start_logging};
 use funicular::session::{FunctionName, NodeName};
 use funicular::store::WindowLimits;
 use funicular::topology::Topology;
+use funicular_dashboard::watch::OracleAt;
 use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::exit::Failure;
+use crate::output::say;
 use crate::{options, secrets};
+use signals::Signals;
 
 /// Where sessions are kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -113,7 +118,7 @@ pub(crate) struct Up {
 }
 
 impl Up {
-    /// Runs until Ctrl-C or SIGTERM.
+    /// Runs until Ctrl-C, SIGTERM or the end of its terminal.
     pub(crate) fn run(self) -> Result<()> {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         runtime.block_on(self.serve())
@@ -131,9 +136,30 @@ impl Up {
     }
 
     async fn serve(self) -> Result<()> {
+        // Before the first process is started: whatever comes from now on ends them all.
+        let mut signals = Signals::hear()?;
         if std::env::var_os("FUNICULAR_LOG").is_some() {
             start_logging();
         }
+        let mut running = Running::default();
+        let started = tokio::select! {
+            started = self.start(&mut running) => started,
+            () = signals.next() => {
+                let why = "ended before it was ready, and so has all that had begun";
+                Err(Failure::Interrupted(why.to_owned()).into())
+            }
+        };
+        if started.is_ok() {
+            say("ready");
+            signals.next().await;
+            say("stopping");
+        }
+        running.stop().await;
+        started
+    }
+
+    /// Starts everything; what runs is in `running` from its first moment.
+    async fn start(&self, running: &mut Running) -> Result<()> {
         let programs = self.programs().await?;
         let (text, topology) = tree::load(self.topology.as_deref(), &self.dir)?;
         settings::check(&self.set, &topology)?;
@@ -145,72 +171,98 @@ impl Up {
         }
         let dashboard = self.dashboard.listen().await?;
         let keys = secrets::open(&self.dir)?;
-        let stores = match self.store {
-            Store::Memory | Store::Shared(_) => redis::Servers::default(),
-            Store::Redis => {
-                redis::Servers::start(&self.redis_server, &self.dir, addresses.keys()).await?
-            }
-        };
+        if self.store == Store::Redis {
+            running.stores.start(&self.redis_server, &self.dir, addresses.keys()).await?;
+        }
         // Not before it is certain that no other tree runs from here.
         tree::remember(&self.dir, &text)?;
-        let (topology, set) = (Arc::new(topology), self.set);
-        let site = Site { topology, keys, store: self.store, stores, set };
+        let site = Site {
+            topology: Arc::new(topology),
+            keys,
+            store: self.store.clone(),
+            urls: running.stores.urls(),
+            set: self.set.clone(),
+        };
+        let common = self.oracle.open(&site.keys, &running.watching)?;
+        let watched = self.nodes(&site, &programs, listeners, common.as_ref(), running).await?;
+        let mut names: BTreeSet<FunctionName> = programs.into_keys().collect();
+        names.extend(functions().iter().filter_map(|(name, _)| FunctionName::new(name).ok()));
+        tree::print(&site.topology, &names, &site.store.to_string(), common.is_some());
+        if let Some(place) = dashboard {
+            say(place.sentence(&self.dir));
+            let until = (&running.watching, &running.closing);
+            running.servers.push(place.open(&site.topology, &site.keys, watched, until)?);
+        }
+        Ok(())
+    }
+
+    /// Starts the nodes; gives their oracles.
+    async fn nodes(
+        &self,
+        site: &Site,
+        programs: &BTreeMap<FunctionName, PathBuf>,
+        listeners: BTreeMap<NodeName, TcpListener>,
+        common: Option<&oracle::Common>,
+        running: &mut Running,
+    ) -> Result<BTreeMap<NodeName, OracleAt>> {
         let dir = self.dir.canonicalize()?;
         let given = own::Site { topology: dir.join(tree::KEPT), secrets: dir };
-        let mut running = own::Running::default();
-        let closing = CancellationToken::new();
-        let watching = CancellationToken::new();
-        let common = self.oracle.open(&site.keys, &watching)?;
-        let mut oracles = oracle::Oracles::default();
         let mut watched = BTreeMap::new();
-        let mut assembled = Vec::new();
-        let mut servers = Vec::new();
         for (node, listener) in listeners {
             let place = site.place(&node);
             let mut bases = BTreeMap::new();
-            for (name, program) in &programs {
-                let base = running.start((name, program), &given, &place).await?;
+            for (name, program) in programs {
+                let base = running.own.start((name, program), &given, &place).await?;
                 bases.insert(name.clone(), base);
             }
             let processes = http::Processes::new(bases).map_err(Failure::Unavailable)?;
             let functions = site.assemble(&node, |name| !programs.contains_key(name)).await?;
             let services: Vec<_> = functions.iter().map(|one| one.service.clone()).collect();
+            running.assembled.extend(functions);
             let mut router = http::gateway(services, processes);
-            if let Some(common) = &common {
-                let store = (site.stores.url(&node).or_else(|| site.store.shared()), place.prefix);
-                let oracle = oracles.start(common, &site.topology, &node, store).await?;
+            if let Some(common) = common {
+                let url = site.urls.get(&node).cloned().or_else(|| site.store.shared());
+                let store = (url, place.prefix);
+                let oracle = running.oracles.start(common, &site.topology, &node, store).await?;
                 if let Some(oracle) = oracle {
                     let told = oracle.router();
                     router = axum::Router::new().nest("/oracle", told).fallback_service(router);
                     watched.insert(node.clone(), funicular_oracle::dashboard::here(oracle));
                 }
             }
-            servers.push(tokio::spawn(serve_router(listener, router, closing.clone())));
-            assembled.extend(functions);
+            let server = serve_router(listener, router, running.closing.clone());
+            running.servers.push(tokio::spawn(server));
         }
-        let mut names: BTreeSet<FunctionName> = programs.into_keys().collect();
-        names.extend(functions().iter().filter_map(|(name, _)| FunctionName::new(name).ok()));
-        tree::print(&site.topology, &names, &site.store.to_string(), common.is_some());
-        if let Some(place) = dashboard {
-            println!("{}", place.sentence(&self.dir));
-            let until = (&watching, &closing);
-            servers.push(place.open(&site.topology, &site.keys, watched, until)?);
-        }
-        println!("ready");
-        terminated().await;
-        println!("stopping");
-        watching.cancel();
-        oracles.stop().await;
-        closing.cancel();
-        for server in servers {
+        Ok(watched)
+    }
+}
+
+/// What runs, as far as it was started.
+#[derive(Default)]
+struct Running {
+    stores: redis::Servers,
+    own: own::Processes,
+    assembled: Vec<Assembled>,
+    oracles: oracle::Oracles,
+    servers: Vec<JoinHandle<()>>,
+    watching: CancellationToken,
+    closing: CancellationToken,
+}
+
+impl Running {
+    /// Ends all of it: who acts first, the stores last.
+    async fn stop(self) {
+        self.watching.cancel();
+        self.oracles.stop().await;
+        self.closing.cancel();
+        for server in self.servers {
             let _ = tokio::time::timeout(std::time::Duration::from_secs(5), server).await;
         }
-        running.stop().await;
-        for one in assembled {
+        self.own.stop().await;
+        for one in self.assembled {
             one.stop().await;
         }
-        site.stores.stop().await;
-        Ok(())
+        self.stores.stop().await;
     }
 }
 
@@ -233,7 +285,8 @@ struct Site {
     topology: Arc<Topology>,
     keys: Keys,
     store: Store,
-    stores: redis::Servers,
+    /// Of each node's own redis-server.
+    urls: BTreeMap<NodeName, String>,
     set: Vec<settings::Set>,
 }
 
@@ -241,7 +294,7 @@ impl Site {
     fn store_of(&self, node: &NodeName) -> StoreChoice {
         let (url, prefix) = match &self.store {
             Store::Shared(url) => (Some(url.clone()), node.as_str()),
-            _ => (self.stores.url(node), "f"),
+            _ => (self.urls.get(node).cloned(), "f"),
         };
         let prefix = prefix.to_owned();
         url.map_or(StoreChoice::Memory, |url| StoreChoice::Redis { url, prefix })

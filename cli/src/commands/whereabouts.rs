@@ -64,6 +64,7 @@ async fn ask<'a>(
         }
     })
     .await
+    .places
 }
 
 /// Who has the session, and what they say of it. During a move both ends have

@@ -8,6 +8,8 @@ use std::sync::Mutex;
 use funicular::session::NodeName;
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::output::say;
+
 /// So many names of nodes that are worked on fit beside the bar.
 const NAMES: usize = 4;
 
@@ -44,7 +46,7 @@ impl Progress {
         };
         match &self.shown {
             Shown::Nothing => {}
-            Shown::Lines => println!("{line}"),
+            Shown::Lines => say(line),
             Shown::Bar(bar) => {
                 bar.inc(1);
                 if failed.is_some() {

@@ -137,6 +137,20 @@ impl CallError {
         }
     }
 
+    /// Whether functions answer a signed call like this that are none of Funicular's: they
+    /// do not sign. What cannot answer now may be one of ours, and so may what signs and is
+    /// wrong.
+    pub fn is_of_another(&self) -> bool {
+        match self {
+            Self::Untrusted { status, error: AnswerError::Unsigned, .. } => {
+                // 408 and 429 are somebody's on the way, who wants to be asked later.
+                *status < 500 && ![408, 429].contains(status)
+            }
+            Self::NoFunction { .. } => true,
+            _ => false,
+        }
+    }
+
     /// The code of the node's problem, if the node said no.
     pub fn code(&self) -> Option<&str> {
         match self {

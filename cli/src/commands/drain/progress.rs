@@ -9,6 +9,7 @@ use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
 use tokio::time::Instant;
 
 use super::{Far, counts, total};
+use crate::output::say;
 
 /// Between two lines.
 const A_LINE: Duration = Duration::from_secs(2);
@@ -49,7 +50,7 @@ impl Progress {
             Shown::Lines { said } => {
                 if said.is_none_or(|said| said.elapsed() >= A_LINE) {
                     *said = Some(Instant::now());
-                    println!("{}: {}{pace}{waits}", self.name, counts(&all));
+                    say(format_args!("{}: {}{pace}{waits}", self.name, counts(&all)));
                 }
             }
             Shown::Bar(bar) => {
@@ -67,7 +68,7 @@ impl Progress {
             Shown::Lines { said } => {
                 if said.is_none_or(|said| said.elapsed() >= A_LINE) {
                     *said = Some(Instant::now());
-                    println!("{}: {why}; waiting for it", self.name);
+                    say(format_args!("{}: {why}; waiting for it", self.name));
                 }
             }
             Shown::Bar(bar) => bar.set_message(format!("{why}; waiting for it")),

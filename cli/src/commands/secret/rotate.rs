@@ -17,13 +17,13 @@ use funicular::topology::{Node, Topology};
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::super::survey::{Place, everywhere};
+use super::super::survey::{Survey, everywhere, say_left_out};
 use super::job;
 use crate::client::{CallError, Client};
 use crate::exit::Failure;
 use crate::faas;
 use crate::options::Access;
-use crate::output::{count, show};
+use crate::output::{count, say, show};
 use crate::secrets;
 
 /// Holds the new key while a rotation is under way.
@@ -38,7 +38,8 @@ pub(super) struct Args {
     #[command(flatten)]
     access: Access,
 
-    /// The functions to look at [default: all that the nodes' gateways list]
+    /// The functions to look at [default: all of Funicular's that the nodes' gateways
+    /// list]
     #[arg(long, value_name = "F")]
     function: Option<FunctionName>,
 
@@ -202,6 +203,8 @@ struct Shown {
     without: BTreeSet<NodeName>,
     /// Replicas that never answered: the gateway chose others each time.
     unseen: BTreeMap<NodeName, usize>,
+    /// Functions that are none of Funicular's: they read no key.
+    others: BTreeSet<FunctionName>,
 }
 
 impl Shown {
@@ -233,12 +236,12 @@ pub(super) async fn run(args: &Args, json: bool) -> Result<()> {
     // Read before anything is made: a directory without keys is somebody else's.
     files.current()?;
     let new = files.next()?;
-    let mut shown = Shown::default();
+    let (mut shown, mut named) = (Shown::default(), BTreeSet::new());
     for step in files.left(&new)? {
         files.prepare(step, &new)?;
-        shown = take(args, &topology, &client, &files, step, &new).await?;
+        shown = take(args, &topology, &client, &files, (step, &new), &mut named).await?;
         if !json {
-            println!("{}", step.text());
+            say(step.text());
         }
     }
     fs::remove_file(files.path(NEXT))
@@ -255,17 +258,20 @@ pub(super) async fn run(args: &Args, json: bool) -> Result<()> {
     Ok(())
 }
 
-/// Gives the step's file to those nodes that do not show it yet, and waits for all.
+/// Gives the step's file to those nodes that do not show it yet, and waits for all; names
+/// each function that is left out once.
 async fn take(
     args: &Args,
     topology: &Topology,
     client: &Client,
     files: &Files<'_>,
-    step: Step,
-    new: &str,
+    (step, new): (Step, &str),
+    named: &mut BTreeSet<FunctionName>,
 ) -> Result<Shown> {
     let function = args.function.as_ref();
-    let behind = look(topology, client, function, step, new).await?.behind;
+    let Shown { behind, others, .. } = look(topology, client, function, step, new).await?;
+    say_left_out(others.difference(named));
+    named.extend(others);
     if !args.in_place && !behind.is_empty() {
         let nodes = behind.keys().filter_map(|name| topology.node(name));
         let jobs = nodes.map(|node: &Node| job(node, files.dir, &[step.file()], true)).collect();
@@ -296,13 +302,13 @@ async fn look(
     step: Step,
     new: &str,
 ) -> Result<Shown> {
-    let places: Vec<Place<'_, Replicas>> =
+    let Survey { places, others } =
         everywhere(client, topology.nodes(), function, |node, function| async move {
             Replicas::ask(client, node, &function).await
         })
         .await;
     let without = topology.nodes().map(|node| node.name.clone()).collect();
-    let mut shown = Shown { without, ..Shown::default() };
+    let mut shown = Shown { without, others, ..Shown::default() };
     for place in places {
         let node = place.node.name.clone();
         match (place.said, place.function) {
@@ -379,6 +385,29 @@ mod tests {
         assert_eq!(shown.without, BTreeSet::from([name("italy")]));
         assert_eq!(shown.unseen, BTreeMap::from([(name("navigli"), 1)]));
         assert_eq!(shown.caveats().len(), 2, "{:?}", shown.caveats());
+    }
+
+    #[tokio::test]
+    async fn a_function_that_is_none_of_funiculars_is_not_behind() {
+        use crate::client::tests::{Nodes, function};
+        let new = "the new key of all the peers";
+        let key = key_id(&function("cart"), new).unwrap();
+        let nodes = Nodes::start().await;
+        let status = json!({
+            "node": "milan", "function": "cart", "version": "0.1.0", "wire_version": 1,
+            "sessions": 0, "pending": 0, "in_flight": 0, "moves": 0, "status": "accept",
+            "promise": "always", "barred": [], "store": "ok", "peer_keys": [key],
+        });
+        nodes.answers("milan", "cart", "GET", "/_/status", 200, &status).await;
+        nodes.lists_figlet_and("milan", &["cart"]).await;
+        nodes.lists_figlet_and("navigli", &[]).await;
+        nodes.stops("italy");
+        let (topology, client) = (nodes.topology(), nodes.client());
+        let shown = look(&topology, &client, None, Step::Sign, new).await.unwrap();
+        let name = |name: &str| NodeName::new(name).unwrap();
+        assert_eq!(shown.behind.keys().collect::<Vec<_>>(), [&name("italy")]);
+        assert_eq!(shown.without, BTreeSet::from([name("navigli")]));
+        assert_eq!(shown.others, BTreeSet::from([function("figlet")]));
     }
 
     #[test]

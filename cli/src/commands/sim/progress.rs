@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 use funicular_sim::scenario::Policy;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
+use crate::output::note;
+
 /// Between two lines.
 const A_LINE: Duration = Duration::from_secs(10);
 
@@ -55,7 +57,7 @@ impl Progress {
                     let percent = |far: u32| u64::from(far) * 100 / u64::from(self.seconds.max(1));
                     let each =
                         lines.far.iter().map(|(it, far)| format!("{it} {} %", percent(*far)));
-                    eprintln!("{}", each.collect::<Vec<_>>().join(", "));
+                    note(each.collect::<Vec<_>>().join(", "));
                 }
             }
         }

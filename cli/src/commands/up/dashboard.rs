@@ -19,6 +19,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::exit::Failure;
+use crate::output::say;
 
 /// Where it is unless said.
 const USUAL: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
@@ -55,10 +56,10 @@ impl Options {
                 Err(Failure::Unavailable(format!("the dashboard: {error}")).into())
             }
             (None, Err(error)) => {
-                println!(
+                say(format_args!(
                     "there is no dashboard: {error} with --dashboard 127.0.0.1:PORT, or say \
                      --no-dashboard\n"
-                );
+                ));
                 Ok(None)
             }
         }

@@ -14,6 +14,7 @@ use tokio::process::{Child, Command};
 use tokio_util::sync::CancellationToken;
 
 use crate::exit::Failure;
+use crate::output::say;
 
 /// How long a process may take until it serves.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -56,12 +57,13 @@ impl Own {
             );
             return Err(Failure::Data(why).into());
         }
-        println!("building {} in {}", self.name, self.path.display());
+        say(format_args!("building {} in {}", self.name, self.path.display()));
         let built = Command::new("cargo")
             .args(["build", "--message-format", "json-render-diagnostics", "--manifest-path"])
             .arg(&manifest)
             .stdin(Stdio::null())
             .stderr(Stdio::inherit())
+            .kill_on_drop(true)
             .output()
             .await
             .map_err(|error| Failure::Unavailable(format!("cargo cannot be run: {error}")))?;
@@ -106,13 +108,16 @@ pub(super) struct Place {
 
 /// The processes that run, until they are stopped.
 #[derive(Default)]
-pub(super) struct Running {
+pub(super) struct Processes {
     stop: CancellationToken,
     tasks: Vec<tokio::task::JoinHandle<()>>,
+    /// One that does not serve yet.
+    starting: Option<Child>,
 }
 
-impl Running {
-    /// Starts a function at a node and waits until it serves; says where.
+impl Processes {
+    /// Starts a function at a node and waits until it serves; says where. Broken off, it
+    /// leaves here what runs.
     pub(super) async fn start(
         &mut self,
         (name, program): (&FunctionName, &Path),
@@ -125,20 +130,24 @@ impl Running {
             .with_context(|| format!("{} cannot be created", lock.display()))?;
         let settings = settings(name, site, place, port, &lock);
         let base = format!("http://127.0.0.1:{port}");
-        let mut child = spawn(program, &settings)?;
-        serves(&base, &mut child, name, &place.node).await?;
+        let child = self.starting.insert(spawn(program, &settings)?);
+        serves(&base, child, name, &place.node).await?;
         let process = Process {
             who: format!("{}: {name}", place.node),
             program: program.to_owned(),
             settings,
         };
-        self.tasks.push(tokio::spawn(process.keep(child, self.stop.clone())));
+        let child = self.starting.take();
+        self.tasks.extend(child.map(|child| tokio::spawn(process.keep(child, self.stop.clone()))));
         Ok(base)
     }
 
     /// Ends them.
     pub(super) async fn stop(self) {
         self.stop.cancel();
+        if let Some(child) = self.starting {
+            end(child).await;
+        }
         for task in self.tasks {
             let _ = task.await;
         }
@@ -229,7 +238,7 @@ impl Process {
                 ended = child.wait() => ended,
             };
             let how = ended.map_or_else(|error| error.to_string(), |status| status.to_string());
-            println!("{} ended with {how}; it is started again", self.who);
+            say(format_args!("{} ended with {how}; it is started again", self.who));
             child = loop {
                 tokio::select! {
                     () = stop.cancelled() => return,
@@ -237,7 +246,7 @@ impl Process {
                 }
                 match spawn(&self.program, &self.settings) {
                     Ok(child) => break child,
-                    Err(error) => println!("{}: {error}", self.who),
+                    Err(error) => say(format_args!("{}: {error}", self.who)),
                 }
             };
         }

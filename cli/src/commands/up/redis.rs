@@ -25,17 +25,18 @@ const LONGEST_NAME: usize = 103;
 pub(super) struct Servers {
     running: BTreeMap<NodeName, (Child, PathBuf)>,
     /// Keeps others out of the directory for as long as this is there.
-    _lock: Option<File>,
+    lock: Option<File>,
 }
 
 impl Servers {
-    /// Starts one a node, with its data below `dir`.
+    /// Starts one a node, with its data below `dir`. Broken off, it leaves here what runs.
     pub(super) async fn start(
+        &mut self,
         program: &Path,
         dir: &Path,
         nodes: impl Iterator<Item = &NodeName>,
-    ) -> Result<Self> {
-        let mut servers = Self { _lock: Some(lock(dir)?), ..Self::default() };
+    ) -> Result<()> {
+        self.lock = Some(lock(dir)?);
         for node in nodes {
             let home = dir.join("redis").join(node.as_str());
             std::fs::create_dir_all(&home)
@@ -43,18 +44,18 @@ impl Servers {
             let home = home.canonicalize()?;
             end_orphan(node, &home.join("socket")).await?;
             let child = spawn(program, &home)?;
-            servers.running.insert(node.clone(), (child, home.join("socket")));
+            self.running.insert(node.clone(), (child, home.join("socket")));
         }
-        for (node, (child, socket)) in &mut servers.running {
+        for (node, (child, socket)) in &mut self.running {
             comes_up(node, child, socket).await?;
         }
-        Ok(servers)
+        Ok(())
     }
 
-    /// The URL of a node's server, if there is one.
-    pub(super) fn url(&self, node: &NodeName) -> Option<String> {
-        let (_, socket) = self.running.get(node)?;
-        Some(format!("redis+unix://{}", socket.display()))
+    /// The URL of each node's server.
+    pub(super) fn urls(&self) -> BTreeMap<NodeName, String> {
+        let url = |socket: &Path| format!("redis+unix://{}", socket.display());
+        self.running.iter().map(|(node, (_, socket))| (node.clone(), url(socket))).collect()
     }
 
     /// Ends them, with their files complete.
@@ -73,6 +74,7 @@ impl Servers {
         for end in ending {
             let _ = end.await;
         }
+        drop(self.lock);
     }
 }
 

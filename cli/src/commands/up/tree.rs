@@ -10,7 +10,7 @@ use funicular::topology::{Node, Topology};
 
 use super::options;
 use crate::exit::Failure;
-use crate::output;
+use crate::output::{say, table};
 
 /// The tree that is run when none is named.
 const EXAMPLE: &str = include_str!("../../../../topology/examples/italy.yaml");
@@ -102,14 +102,12 @@ pub(super) fn print(
             ]
         })
         .collect();
-    println!("{}", output::table(&["NODE", "LEVEL", "PARENT", "GATEWAY", "ENTRY"], &rows));
+    say(table(&["NODE", "LEVEL", "PARENT", "GATEWAY", "ENTRY"], &rows));
     let names: Vec<_> = functions.iter().map(|name| format!("/function/{name}")).collect();
-    println!("\nfunctions {} at every node; store: {store}", names.join(", "));
-    println!("`funicular top` shows them in another terminal, and moves sessions by key");
+    say(format_args!("\nfunctions {} at every node; store: {store}", names.join(", ")));
+    say("`funicular top` shows them in another terminal, and moves sessions by key");
     if watched {
-        println!(
-            "oracles watch: `funicular oracle explain --node NODE` says what one sees and does"
-        );
+        say("oracles watch: `funicular oracle explain --node NODE` says what one sees and does");
     }
 }
 
