@@ -383,6 +383,18 @@ fn a_move_says_who_asked_for_it_once_that_is_known() {
 }
 
 #[test]
+fn what_an_oracle_only_observed_or_dropped_explains_no_move() {
+    for (outcome, is_the_oracles) in [("observed", false), ("dropped", false), ("failed", true)] {
+        let mut memory = memory();
+        let told = oracle(&json!([decision(0, 80, "a", outcome)]));
+        memory.take(with_oracle(says("navigli", 100, json!({})), told));
+        memory.take(says("milan", 100, json!({"moved": [came(0, "a", "navigli", 10)]})));
+        let cause = memory.view(100).moves[0].cause.clone();
+        assert_eq!(matches!(cause, Cause::Oracle { .. }), is_the_oracles, "{outcome}: {cause:?}");
+    }
+}
+
+#[test]
 fn a_move_is_no_operators_where_decisions_may_be_untold() {
     let decided = |from: u64, time_ms: u64| -> Vec<Value> {
         (from..from + 64).rev().map(|id| decision(id, time_ms + id, "x", "done")).collect()
