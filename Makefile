@@ -59,17 +59,21 @@ setup: ## Install what tests need besides Rust
 TEST_THREADS ?= $(shell echo $$(( $$(nproc) * 3 / 2 )))
 TEST_FILES ?= $(if $(wildcard /dev/shm/.),/dev/shm,/tmp)
 
+# One set of features for all that is built for tests, or crates are built once a set. The
+# program of `funicular-cli` is built as it is shipped.
+TESTED = --workspace --features funicular-traced/otel
+
 .PHONY: test
 test: export TMPDIR ?= $(TEST_FILES)
 test: setup ## Run all tests and say how many there were
 	$(CARGO) build -p funicular-cli
-	$(CARGO) build --workspace --bin traced --features funicular-traced/otel
+	$(CARGO) build $(TESTED) --tests --bin traced
 	@if $(CARGO) nextest --version >/dev/null 2>&1; then \
-	  $(CARGO) nextest run --workspace --no-fail-fast --test-threads $(TEST_THREADS); \
+	  $(CARGO) nextest run $(TESTED) --no-fail-fast --test-threads $(TEST_THREADS); \
 	else \
-	  $(CARGO) test --workspace --lib --bins --tests --no-fail-fast $(TOTAL); \
+	  $(CARGO) test $(TESTED) --lib --bins --tests --no-fail-fast $(TOTAL); \
 	fi
-	$(CARGO) test --workspace --doc $(TOTAL)
+	$(CARGO) test $(TESTED) --doc $(TOTAL)
 	scripts/faults.sh
 
 .PHONY: faults

@@ -12,7 +12,7 @@ log=$PWD/target/faults/log
 built=$(realpath -m "${CARGO_TARGET_DIR:-target}")/debug
 export CARGO_TARGET_DIR=$PWD/target/faults/tree-target
 # As `make test` builds them: with the same features nothing else is built anew.
-chaos=(--quiet --workspace --test chaos)
+chaos=(--quiet --workspace --features funicular-traced/otel --test chaos)
 
 # What was built of other people's crates serves here too; what is broken on purpose, and
 # all that is made of it, is newer than what was built of ours.

@@ -94,7 +94,7 @@ impl Asking {
             let known = known.filter(|known| known.name == function.name);
             let (ours, other) = match &answer {
                 Ok(_) => (true, false),
-                Err(error) => (function.ours, !function.ours && is_another(error)),
+                Err(error) => (function.ours, !function.ours && error.is_of_another()),
             };
             known.for_each(|known| (known.ours, known.other) = (ours, other));
             if !other {
@@ -147,15 +147,6 @@ impl Asking {
             return Err(CallError::Unreadable { node: self.node.name.clone(), why });
         }
         Ok(status)
-    }
-}
-
-/// Whether this is how functions answer that are not of Funicular.
-fn is_another(error: &CallError) -> bool {
-    match error {
-        CallError::Untrusted { status, .. } => *status < 500,
-        CallError::NoFunction { .. } => true,
-        _ => false,
     }
 }
 

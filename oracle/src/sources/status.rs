@@ -31,7 +31,7 @@ use crate::policy::settings::{PolicySettings, matches_any};
 use crate::policy::view::{FunctionView, Functions, SessionView};
 use crate::settings::StatusSettings;
 use crate::signals::Sample;
-use others::{Others, is_anothers};
+use others::Others;
 
 /// Label or annotation: the function's sessions never move.
 pub const PIN: &str = "com.funicular.pin";
@@ -170,7 +170,7 @@ impl Status {
                 tracing::debug!(%function, %error, "no status");
                 let said = failed(&error);
                 let mut state = self.state.lock();
-                if is_anothers(&error) && !state.views.contains_key(function) {
+                if error.is_of_another() && !state.views.contains_key(function) {
                     state.others.note(function, said.clone(), Instant::now());
                 }
                 return Err(said);

@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use funicular::peers::operator::CallError;
 use funicular::session::FunctionName;
 use tokio::time::Instant;
 
@@ -32,14 +31,5 @@ impl Others {
     /// Forgets those that have gone.
     pub(super) fn retain(&mut self, is_there: impl Fn(&FunctionName) -> bool) {
         self.0.retain(|name, _| is_there(name));
-    }
-}
-
-/// Whether this is how functions answer that are not of Funicular.
-pub(super) fn is_anothers(error: &CallError) -> bool {
-    match error {
-        CallError::Untrusted { status, .. } => *status < 500,
-        CallError::NoFunction { .. } => true,
-        _ => false,
     }
 }
