@@ -149,7 +149,8 @@ fn replace(file: &Path, text: &str) -> Result<()> {
     std::fs::rename(&name, file).with_context(unwritten)
 }
 
-/// The functions that are meant: all of Funicular's that the node has, since the tree is the same for all.
+/// The functions that are meant: all of Funicular's that the node has, since the tree is the
+/// same for all.
 async fn functions(
     client: &Client,
     gone: &Node,
